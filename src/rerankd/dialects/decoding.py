@@ -1,0 +1,118 @@
+"""A body becomes a typed struct in one pass, or an error that says where it went wrong: line and column, or the field.
+
+Unknown fields are passed over, null is absent, and neither nesting nor numbers can be used to exhaust the process.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TypeVar
+
+import msgspec
+
+from rerankd.errors import BadRequest, UpstreamMalformed
+
+Shape = TypeVar("Shape")
+
+AT_BYTE = re.compile(r"\(byte (\d+)\)")
+AT_PATH = re.compile(r" - at `\$\.?(.*)`$")
+GOT = re.compile(r"got `(\w+)`")
+MISSING = re.compile(r"missing required field `(\w+)`")
+INDEX = re.compile(r"\[\d+\]")
+LONE_SURROGATE = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
+)
+KINDS = {
+    "null": "null",
+    "bool": "true or false",
+    "int": "a number",
+    "float": "a decimal number",
+    "str": "a string",
+    "array": "a list",
+    "object": "an object",
+}
+
+
+def decode(decoder: msgspec.json.Decoder[Shape], body: bytes, expected: Mapping[str, str]) -> Shape:
+    """The body as the decoder's type. `expected` says what each field must be, as in `{"query": "a string"}`.
+
+    Raises `BadRequest`.
+    """
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _wrong_field(str(error), expected) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequest(f"The body is not JSON: {_where_and_why(body, str(error))}.") from None
+    except RecursionError:
+        raise BadRequest("The body is nested too deeply.") from None
+
+
+def decode_answer(decoder: msgspec.json.Decoder[Shape], body: bytes) -> Shape:
+    """An upstream's answer as the decoder's type. Raises `UpstreamMalformed`."""
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise UpstreamMalformed("The answer is not of the format that it should be.") from None
+
+
+def _wrong_field(reason: str, expected: Mapping[str, str]) -> BadRequest:
+    path = AT_PATH.search(reason)
+    if path is None:
+        return BadRequest(f"The body must be a JSON object, not {_got(reason)}.")
+    param = path.group(1)
+    missing = MISSING.search(reason)
+    if missing:
+        return BadRequest(f"`{param}` lacks `{missing.group(1)}`; it must be {expected[_field(param)]}.", param=param)
+    if "out of range" in reason:
+        return BadRequest(f"`{param}` is out of range.", param=param)
+    return BadRequest(f"`{param}` must be {expected[_field(param)]}, not {_got(reason)}.", param=param)
+
+
+def _field(path: str) -> str:
+    return INDEX.sub("[]", path)
+
+
+def _got(reason: str) -> str:
+    got = GOT.search(reason)
+    return KINDS.get(got.group(1), got.group(1)) if got else "that"
+
+
+def _where_and_why(body: bytes, reason: str) -> str:
+    try:
+        body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return f"{_position(body, error.start)} holds a byte that is not UTF-8"
+    lone = LONE_SURROGATE.search(body)
+    at = AT_BYTE.search(reason)
+    if at is None and lone:
+        return f"{_position(body, lone.start())} holds half of a surrogate pair, which is no character"
+    if at is None:
+        return f"it ends at {_position(body, len(body))} before it is complete" if body.strip() else "it is empty"
+    offset = int(at.group(1))
+    return f"{_position(body, offset)}: {_hint(body[offset : offset + 5], reason)}"
+
+
+def _hint(found: bytes, reason: str) -> str:
+    for start, hint in (
+        (b"#", "JSON has no comments"),
+        (b"//", "JSON has no comments"),
+        (b"True", "JSON writes true"),
+        (b"False", "JSON writes false"),
+        (b"None", "JSON writes null"),
+        (b"NaN", "JSON has no NaN"),
+        (b"Infin", "JSON has no Infinity"),
+        (b"'", "JSON strings stand in double quotes"),
+    ):
+        if found.startswith(start):
+            return hint
+    return AT_BYTE.sub("", reason).removeprefix("JSON is malformed: ").strip()
+
+
+def _position(body: bytes, offset: int) -> str:
+    before = body[:offset]
+    line_start = before.rfind(b"\n") + 1
+    column = len(before[line_start:].decode("utf-8", "replace")) + 1
+    line = before.count(b"\n") + 1
+    return f"line {line}, column {column}"

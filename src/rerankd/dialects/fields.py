@@ -1,0 +1,53 @@
+"""The fields that every rerank request has, checked once: what each must be, and what absent means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from rerankd.errors import BadRequest
+from rerankd.types import Document
+
+DOCUMENT = 'a string or an object {"text": string}'
+EXPECTED = {
+    "model": "a string",
+    "query": "a non-empty string",
+    "documents": f"a non-empty list, each element {DOCUMENT}",
+    "documents[]": DOCUMENT,
+    "documents[].text": "a string",
+    "top_n": "a whole number",
+    "return_documents": "true or false",
+    "return_embeddings": "true or false",
+}
+"""What a client is told about a field that is something else."""
+
+
+class TextDocument(msgspec.Struct):
+    """A document as an object; its other fields are passed over."""
+
+    text: str
+
+
+DocumentField = str | TextDocument
+
+
+def query_of(query: str | None) -> str:
+    if not query:
+        state = "missing" if query is None else "empty"
+        raise BadRequest(f"`query` is {state}; it must be a non-empty string.", param="query")
+    return query
+
+
+def documents_of(documents: Sequence[DocumentField] | None) -> tuple[Document, ...]:
+    if not documents:
+        state = "missing" if documents is None else "empty"
+        raise BadRequest(f"`documents` is {state}; it must be {EXPECTED['documents']}.", param="documents")
+    return tuple(Document(item if isinstance(item, str) else item.text) for item in documents)
+
+
+def top_n_of(top_n: int | None) -> int | None:
+    """None, and 0 with it, mean all documents."""
+    if top_n is not None and top_n < 0:
+        raise BadRequest("`top_n` must not be negative; 0, null and absent mean all documents.", param="top_n")
+    return top_n or None

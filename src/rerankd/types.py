@@ -1,0 +1,114 @@
+"""The vocabulary: what a rerank request, its answer and its context are, in no wire format and with no model in mind.
+
+Every value is immutable, so that a cache, a retry or a log can keep one without copying it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Literal
+
+import msgspec
+
+ScoreKind = Literal["probability", "logit", "cosine"]
+
+
+class Document(msgspec.Struct, frozen=True, gc=False):
+    """One text to be ranked. An empty text is legal."""
+
+    text: str
+
+
+class RerankRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One query, the documents to put in order for it, and what the answer should hold.
+
+    `model` is the name that was asked for, or None for the default; `top_n` None means all documents.
+    """
+
+    query: str
+    documents: tuple[Document, ...]
+    model: str | None = None
+    top_n: int | None = None
+    return_documents: bool = False
+    return_embeddings: bool = False
+
+
+class Result(msgspec.Struct, frozen=True, gc=False):
+    """The score of the document at `index` of the request; `embedding` only where asked for and the model has one."""
+
+    index: int
+    relevance_score: float
+    document: Document | None = None
+    embedding: tuple[float, ...] | None = None
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Tokens fed to the model: for a pairwise model the query counts once per document.
+
+    `cached_tokens` are those of `prompt_tokens` that a cache saved; `estimated` says that nobody counted them exactly.
+    """
+
+    prompt_tokens: int
+    cached_tokens: int = 0
+    estimated: bool = False
+
+    @property
+    def total_tokens(self) -> int:
+        """Rerankers write nothing, so the total is the prompt."""
+        return self.prompt_tokens
+
+
+class RerankResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """What ranked, the results, what it cost, and what the caller should know (`warnings`, one sentence each)."""
+
+    model: str
+    results: tuple[Result, ...]
+    usage: Usage
+    warnings: tuple[str, ...] = ()
+
+
+class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
+    """Facts about a served model. They are looked up by name and never asked of a Reranker.
+
+    `listwise` models score a document in the company of the others: such a request is never split.
+    """
+
+    name: str
+    family: str
+    score: ScoreKind
+    source: str
+    device: str
+    dtype: str
+    max_length: int | None = None
+    listwise: bool = False
+    embeddings: bool = False
+    notice: str | None = None
+
+
+@dataclass(slots=True)
+class Notes:
+    """What happened on the way, as whoever did it wrote it down: stage times in milliseconds, the channel that answered."""
+
+    timings: dict[str, float] = field(default_factory=dict)
+    channel: str | None = None
+
+    def took(self, stage: str, milliseconds: float) -> None:
+        self.timings[stage] = self.timings.get(stage, 0.0) + milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a request needs beside its content: who it is, and until when an answer is of use (`time.monotonic`).
+
+    `created` is when it came, in seconds since 1970.
+    """
+
+    request_id: str
+    deadline: float | None = None
+    created: int = 0
+    notes: Notes = field(default_factory=Notes)
+
+    def remaining(self) -> float | None:
+        """Seconds until the deadline; negative when it has passed; None when there is none."""
+        return None if self.deadline is None else self.deadline - monotonic()
