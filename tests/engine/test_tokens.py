@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rerankd.engine import tokens
+from rerankd.engine.packing import TokenSequence
 from rerankd.engine.tokens import TextTokenizer, pair_layout, single_layout
 from rerankd.errors import UnsupportedModel
 from tests.engine import tiny
@@ -48,7 +49,7 @@ def test_the_ids_of_a_very_long_text_are_exact_as_far_as_the_limit(name: str) ->
 
 def test_a_tokenizer_that_cannot_be_joined_by_hand_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = TOKENIZERS["bert"].to_str()
-    monkeypatch.setattr(tokens.Layout, "pair", lambda *_: tokens.TokenSequence([], []))
+    monkeypatch.setattr(tokens.Layout, "pair", lambda *_: TokenSequence([], []))
     with pytest.raises(UnsupportedModel):
         pair_layout(whole, TextTokenizer(whole))
 

@@ -34,8 +34,24 @@ class PackedEncoder:
         pool: Callable[[torch.Tensor, PackedBatch], torch.Tensor],
         watch: Watch,
     ) -> torch.Tensor:
-        """What `pool` makes of each sequence's hidden states, [sequences, width] on the CPU, in the caller's order."""
+        """What `pool` makes of each sequence's hidden states, [sequences, width] on the CPU, in the caller's order.
+
+        Equal sequences are computed once, and so get equal rows to the last bit.
+        """
         started = perf_counter()
+        slots: dict[tuple[int, ...], int] = {}
+        slot_of = [slots.setdefault(tuple(sequence.ids), len(slots)) for sequence in sequences]
+        first = dict(zip(reversed(slot_of), reversed(sequences), strict=True))
+        distinct = self._distinct_rows([first[slot] for slot in range(len(slots))], pool, watch)
+        watch.took("infer", started)
+        return distinct[torch.tensor(slot_of)]
+
+    def _distinct_rows(
+        self,
+        sequences: Sequence[TokenSequence],
+        pool: Callable[[torch.Tensor, PackedBatch], torch.Tensor],
+        watch: Watch,
+    ) -> torch.Tensor:
         pooled: list[torch.Tensor] = []
         order: list[int] = []
         with torch.inference_mode():
@@ -44,10 +60,9 @@ class PackedEncoder:
                 pooled.append(pool(self._hidden(batch), batch))
                 order.extend(batch.members)
             placed = torch.cat(pooled).cpu()
-        result = torch.empty_like(placed)
-        result[torch.tensor(order)] = placed
-        watch.took("infer", started)
-        return result
+        rows = torch.empty_like(placed)
+        rows[torch.tensor(order)] = placed
+        return rows
 
     def _hidden(self, batch: PackedBatch) -> torch.Tensor:
         """The last hidden states, [rows, hidden_size]."""

@@ -54,6 +54,12 @@ def test_scores_do_not_depend_on_how_documents_fall_into_batches(xlmr: Path, mon
     assert load(xlmr).score(QUERY, DOCUMENTS, Watch()).scores == pytest.approx(together, abs=1e-5)
 
 
+def test_equal_documents_get_equal_scores_to_the_last_bit(xlmr: Path) -> None:
+    scores = load(xlmr, "bfloat16").score(QUERY, ["paris", *DOCUMENTS, "paris"], Watch()).scores
+    assert scores[0] == scores[-1]
+    assert scores[3] == scores[5]
+
+
 def test_bfloat16_stays_near_float32(xlmr: Path) -> None:
     exact = load(xlmr).score(QUERY, DOCUMENTS, Watch()).scores
     assert load(xlmr, "bfloat16").score(QUERY, DOCUMENTS, Watch()).scores == pytest.approx(exact, abs=0.1)
