@@ -51,13 +51,14 @@ def _visible_ascii(name: str) -> str:
     return name
 
 
-def _not_short(key: SecretStr) -> SecretStr:
-    if len(key.get_secret_value()) < SHORTEST_KEY:
+def _key(key: SecretStr) -> SecretStr:
+    stripped = key.get_secret_value().strip()  # a key read from a file ends in a newline, which no header can hold
+    if len(stripped) < SHORTEST_KEY:
         raise ValueError(f"a key has at least {SHORTEST_KEY} characters")
-    return key
+    return SecretStr(stripped)
 
 
-Key = Annotated[SecretStr, AfterValidator(_not_short)]
+Key = Annotated[SecretStr, AfterValidator(_key)]
 Size = Annotated[int, BeforeValidator(_bytes), Field(ge=1024, le=2**30)]
 ModelName = Annotated[str, AfterValidator(_visible_ascii)]
 

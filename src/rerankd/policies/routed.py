@@ -9,6 +9,7 @@ from rerankd.reranker import Reranker
 from rerankd.types import Call, RerankRequest, RerankResponse
 
 NAMES_SHOWN = 20
+LONGEST_SHOWN = 200
 
 
 class Routed:
@@ -22,6 +23,10 @@ class Routed:
         if route is None:
             served = sorted(self._routes)
             listed = ", ".join(served[:NAMES_SHOWN]) + (", ..." if len(served) > NAMES_SHOWN else "")
-            asked = f"There is no model {request.model!r} here" if request.model else "No model was asked for"
+            asked = (
+                f"There is no model {request.model[:LONGEST_SHOWN]!r} here"
+                if request.model
+                else "No model was asked for"
+            )
             raise ModelNotFound(f"{asked}; served are: {listed or 'none'}.", param="model")
         return await route.rerank(request, call)

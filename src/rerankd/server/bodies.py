@@ -6,6 +6,8 @@ from starlette.requests import Request
 
 from rerankd.errors import TooLarge, UnsupportedMedia
 
+LONGEST_LENGTH = 20
+
 
 async def read_body(request: Request, limit: int) -> bytes:
     """Raises `UnsupportedMedia` for a compressed body, `TooLarge` for one of more than `limit` bytes."""
@@ -13,7 +15,7 @@ async def read_body(request: Request, limit: int) -> bytes:
     if encoding not in ("", "identity"):
         raise UnsupportedMedia(f"The body is compressed ({encoding[:20]}); send it as it is.")
     stated = request.headers.get("content-length", "")
-    if stated.isascii() and stated.isdigit() and int(stated) > limit:
+    if stated.isascii() and stated.isdigit() and (len(stated) > LONGEST_LENGTH or int(stated) > limit):
         raise _too_large(limit)
     body = bytearray()
     async for chunk in request.stream():

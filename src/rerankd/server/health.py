@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from time import monotonic
 
 from rerankd.errors import RerankError
 from rerankd.reranker import Reranker
 from rerankd.types import Call, Document, RerankRequest
+
+log = logging.getLogger("rerankd.server")
 
 LATELY = 15.0
 PROBE_TIME = 5.0
@@ -39,6 +42,9 @@ class Readiness:
             try:
                 await self._reranker.rerank(request, call)
             except RerankError:
+                return False
+            except Exception:
+                log.exception("model %s failed on a probe", model)
                 return False
             self._last[model] = monotonic()
             return True

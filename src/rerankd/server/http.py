@@ -45,6 +45,7 @@ def create_app(application: Application) -> FastAPI:
         version=__version__,
         summary="One rerank API for every reranker.",
         redoc_url=None,
+        redirect_slashes=False,
         swagger_ui_oauth2_redirect_url="/docs/oauth2-redirect",
     )
     cards = application.catalog.cards
@@ -66,6 +67,7 @@ def create_app(application: Application) -> FastAPI:
         _models_route(application),
         summary="The models served, and their aliases",
         response_class=Response,
+        openapi_extra=openapi.CLOSED,
     )
     app.include_router(closed)
     app.include_router(_health_routes(readiness))
@@ -174,7 +176,12 @@ def _health_routes(readiness: Readiness) -> APIRouter:
     async def live() -> Response:
         return Response(b'{"status":"live"}', media_type=JSON)
 
-    @router.get("/ready", summary="Every local model has ranked a document lately", response_class=Response)
+    @router.get(
+        "/ready",
+        summary="Every local model has ranked a document lately",
+        response_class=Response,
+        responses={503: {"description": "One of them cannot; which is said."}},
+    )
     async def ready() -> Response:
         """503 while one of them cannot."""
         models = await readiness.states()
@@ -208,8 +215,10 @@ def _install_errors(app: FastAPI) -> None:
         response.headers.update(error.headers or {})
         return response
 
-    async def any_error(_: Request, __: Exception) -> Response:
-        return error_response(EngineError("rerankd failed on this request; its log says more."), root_error.render)
+    async def any_error(request: Request, _: Exception) -> Response:
+        response = error_response(EngineError("rerankd failed on this request; its log says more."), root_error.render)
+        response.headers["x-request-id"] = request.state.request_id  # this one is outside of RequestIds
+        return response
 
     app.exception_handler(RerankError)(rerank_error)
     app.exception_handler(HTTPException)(http_error)

@@ -26,25 +26,26 @@ class KeyCheck:
     async def __call__(self, request: Request) -> None:
         if self._required is None:
             return
-        brought = key_of(request)
-        if brought is None:
+        brought = keys_of(request)
+        if not brought:
             raise Unauthenticated(
                 "No API key was sent; send it as `Authorization: Bearer KEY`, `x-api-key: KEY` or `api-key: KEY`."
             )
-        if not hmac.compare_digest(brought.encode("utf-8", "surrogateescape"), self._required):
+        if not any(hmac.compare_digest(key.encode("latin-1"), self._required) for key in brought):
             raise Unauthenticated("The API key is not valid here.")
 
 
-def key_of(request: Request) -> str | None:
-    """The request's key: `Authorization` with or without Bearer, else `x-api-key`, else `api-key`; an empty one is none."""
+def keys_of(request: Request) -> list[str]:
+    """What a request brings as keys: `Authorization` with or without Bearer, `x-api-key`, `api-key`; empty is none."""
+    keys = []
     for header in HEADERS:
         value = request.headers.get(header, "").strip()
         scheme, _, rest = value.partition(" ")
         if scheme.lower() == "bearer":
             value = rest.strip()
         if value:
-            return value
-    return None
+            keys.append(value)
+    return keys
 
 
 def check_exposure(settings: Settings) -> None:

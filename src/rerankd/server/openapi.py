@@ -27,6 +27,10 @@ SECURITY = {
 }
 
 
+CLOSED: dict[str, Any] = {"security": [{}, *({name: []} for name in SECURITY)]}
+"""What is said of a route that needs the key where there is one."""
+
+
 def operation(dialect: Dialect) -> dict[str, Any]:
     """The `requestBody` and `responses` of a route that speaks `dialect`."""
     request, response = dialect.schemas()
@@ -36,7 +40,7 @@ def operation(dialect: Dialect) -> dict[str, Any]:
             "200": {"description": "The documents, best first.", "content": _json(response)},
             **{status: {"description": text, "content": _json(ErrorBody)} for status, text in ERRORS.items()},
         },
-        "security": [{}, *({name: []} for name in SECURITY)],
+        **CLOSED,
     }
 
 
@@ -51,6 +55,10 @@ def components(dialects: list[Dialect]) -> dict[str, Any]:
         described["required"] = REQUIRED
         described["properties"]["query"] = {"type": "string", "minLength": 1}
         documents = described["properties"]["documents"]
+        described["properties"]["top_n"] = {
+            "anyOf": [{"type": "integer", "minimum": 0}, {"type": "null"}],
+            "default": None,
+        }
         described["properties"]["documents"] = {**_without_null(documents), "minItems": 1}
     return schemas
 

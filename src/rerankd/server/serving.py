@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import functools
+import signal
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -46,7 +49,22 @@ def serve(app: ASGIApp, listening: socket.socket, settings: ServerSettings, star
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=DRAIN,
     )
-    _Announcing(config, started).run(sockets=[listening])
+    with _end_quietly():
+        _Announcing(config, started).run(sockets=[listening])
+
+
+@contextmanager
+def _end_quietly() -> Iterator[None]:
+    """uvicorn raises the signal that ended it once more when it has ended; here that was all that was asked for."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Announcing(uvicorn.Server):

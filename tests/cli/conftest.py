@@ -1,0 +1,53 @@
+"""The command line as a person runs it: arguments and standard input in, both outputs and the exit status out."""
+
+from __future__ import annotations
+
+import io
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from rerankd.cli.main import main
+
+
+@dataclass(frozen=True)
+class Outcome:
+    status: int
+    out: str
+    err: str
+
+
+class Run(Protocol):
+    def __call__(self, *arguments: str, stdin: bytes = b"") -> Outcome: ...
+
+
+@pytest.fixture(autouse=True)
+def _no_terminal_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("FORCE_COLOR", "GITHUB_ACTIONS", "NO_COLOR", "PY_COLORS", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs `rerankd ARGUMENTS` in an empty folder, without a terminal."""
+
+    def run(*arguments: str, stdin: bytes = b"") -> Outcome:
+        out, err = io.BytesIO(), io.BytesIO()
+        out_text, err_text = (io.TextIOWrapper(raw, encoding="utf-8", write_through=True) for raw in (out, err))
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "argv", ["rerankd", *arguments])
+            patched.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
+            patched.setattr(sys, "stdout", out_text)
+            patched.setattr(sys, "stderr", err_text)
+            with pytest.raises(SystemExit) as exited:
+                main()
+            status = exited.value.code
+        assert isinstance(status, int)
+        return Outcome(status, out.getvalue().decode(), err.getvalue().decode())
+
+    return run

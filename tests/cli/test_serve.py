@@ -1,0 +1,140 @@
+"""What `rerankd serve` makes of its arguments, and what it says; tests/server has it serve."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rerankd.app import Application
+from rerankd.cli.serve import EXAMPLE, _announce, _curl, _overrides, model_settings
+from rerankd.dialects.superset import Superset
+from rerankd.settings import BadSettings, ModelSettings, Settings, load_settings
+from tests.cli.conftest import Run
+
+URL = "http://127.0.0.1:8000"
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "source"),
+    [
+        ("lexical", "lexical", "lexical"),
+        ("fast=lexical", "fast", "lexical"),
+        ("BAAI/bge-reranker-v2-m3", "BAAI/bge-reranker-v2-m3", "BAAI/bge-reranker-v2-m3"),
+        ("modelscope:BAAI/bge", "modelscope:BAAI/bge", "modelscope:BAAI/bge"),
+        ("bge=modelscope:BAAI/bge", "bge", "modelscope:BAAI/bge"),
+        ("/models/bge", "bge", "/models/bge"),
+        ("mine=/models/a=b", "mine", "/models/a=b"),
+    ],
+)
+def test_a_model_is_a_name_and_a_source_or_a_source_alone(text: str, name: str, source: str) -> None:
+    assert model_settings(text) == ModelSettings(name=name, source=source)
+
+
+def test_a_model_takes_the_device_and_the_number_format_with_it() -> None:
+    model = model_settings("lexical", "cuda:1", "float16")
+    assert (model.device, model.dtype) == ("cuda:1", "float16")
+
+
+@pytest.mark.parametrize("text", ["=lexical", "a b=lexical", "é=lexical"])
+def test_a_name_that_no_header_can_carry_is_refused(text: str) -> None:
+    with pytest.raises(BadSettings, match="name"):
+        model_settings(text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "overrides"),
+    [
+        ((None, None, None, "auto", "auto"), {}),
+        (([], None, None, "auto", "auto"), {}),
+        ((None, "::1", None, "auto", "auto"), {"server": {"host": "::1"}}),
+        ((None, None, 0, "auto", "auto"), {"server": {"port": 0}}),
+        (
+            (["a=lexical", "builtin"], None, None, "cpu", "float32"),
+            {
+                "models": [
+                    {"name": "a", "source": "lexical", "device": "cpu", "dtype": "float32"},
+                    {"name": "builtin", "source": "builtin", "device": "cpu", "dtype": "float32"},
+                ]
+            },
+        ),
+        (
+            (None, None, None, "cpu", "auto"),
+            {"models": [{"name": "builtin", "source": "builtin", "device": "cpu", "dtype": "auto"}]},
+        ),
+    ],
+)
+def test_the_command_line_sets_what_it_says_and_nothing_else(arguments: Any, overrides: dict[str, Any]) -> None:
+    assert _overrides(*arguments) == overrides
+
+
+def test_models_of_the_command_line_replace_those_of_the_file() -> None:
+    Path("rerankd.toml").write_text('[server]\nhost = "localhost"\n[[models]]\nname = "builtin"\n')
+    settings = load_settings(None, _overrides(["a=lexical"], None, 9000, "auto", "auto"))
+    assert [model.name for model in settings.models] == ["a"]
+    assert (settings.server.host, settings.server.port) == ("localhost", 9000)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--model", "a b=lexical"], "name"),
+        (["--model", "lexical", "--model", "lexical"], "'lexical' is given twice"),
+        (["--model", "lexical", "--port", "65536"], "server.port"),
+        (["--model", "lexical", "--device", "toaster"], "device"),
+        (["--model", "lexical", "--dtype", "int8"], "dtype"),
+        (["--model", "lexical", "--host", "0.0.0.0"], "RERANKD_API_KEY"),  # noqa: S104
+        (["--model", "no such model"], "no such model"),
+        (["--model", "./no/such/folder", "--port", "0"], "./no/such/folder"),
+    ],
+)
+def test_what_cannot_be_served_is_said_in_one_line_with_status_1(run: Run, arguments: list[str], says: str) -> None:
+    outcome = run("serve", *arguments)
+    assert (outcome.status, outcome.out) == (1, "")
+    assert outcome.err.startswith("error: ")
+    assert outcome.err.count("\n") == 1
+    assert says in outcome.err
+
+
+@pytest.fixture
+def application() -> Iterator[Application]:
+    models = [{"name": "fast", "source": "lexical", "aliases": ["quick"]}]
+    with Application(Settings.parse({"models": models})) as application:
+        yield application
+
+
+def test_it_says_what_is_served_where_and_how_to_try_it(
+    application: Application, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _announce(application, URL, as_json=False)
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first == f"Serving fast (lexical, cpu, float64) at {URL}"
+    assert rest == ["Try it:", _curl(application.settings, URL)]
+
+
+def test_as_json_it_is_one_line_for_a_program(application: Application, capsys: pytest.CaptureFixture[str]) -> None:
+    _announce(application, URL, as_json=True)
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    assert json.loads(out) == {
+        "url": URL,
+        "models": [{"name": "fast", "family": "lexical", "device": "cpu", "dtype": "float64"}],
+        "aliases": {"quick": "fast"},
+    }
+
+
+def test_the_line_to_try_is_a_command_that_a_shell_reads_as_one_request() -> None:
+    command, url, *options = shlex.split(_curl(Settings(), URL))
+    assert (command, url) == ("curl", f"{URL}/v1/rerank")
+    assert options[:3] == ["-H", "Content-Type: application/json", "-d"]
+    assert Superset().parse_request(options[3].encode()).query == EXAMPLE["query"]
+
+
+def test_the_line_to_try_names_the_variable_of_the_key_and_not_the_key() -> None:
+    line = _curl(Settings.parse({"api_key": "correct-horse-battery"}), URL)
+    assert "Authorization: Bearer $RERANKD_API_KEY" in line
+    assert "correct-horse" not in line

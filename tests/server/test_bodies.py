@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message
+
+from rerankd.errors import TooLarge, UnsupportedMedia
+from rerankd.server.bodies import read_body
+
+
+class Incoming:
+    """A request whose body comes in `pieces`; counts those that were asked for."""
+
+    def __init__(self, *pieces: bytes, ends: bool = True, **headers: str) -> None:
+        self.read = 0
+        self._messages = self._send(pieces, ends)
+        raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+        self.request = Request({"type": "http", "method": "POST", "headers": raw}, self._receive)
+
+    async def _send(self, pieces: tuple[bytes, ...], ends: bool) -> AsyncIterator[Message]:
+        for piece in pieces:
+            yield {"type": "http.request", "body": piece, "more_body": True}
+        yield {"type": "http.request", "body": b""} if ends else {"type": "http.disconnect"}
+
+    async def _receive(self) -> Message:
+        self.read += 1
+        return await anext(self._messages)
+
+
+async def test_a_body_is_put_together_from_its_pieces() -> None:
+    assert await read_body(Incoming(b"one ", b"", b"two").request, 7) == b"one two"
+
+
+async def test_a_body_may_be_empty() -> None:
+    assert await read_body(Incoming(content_length="0").request, 10) == b""
+
+
+async def test_a_body_that_says_it_is_too_large_is_not_read_at_all() -> None:
+    incoming = Incoming(b"x" * 11, content_length="11")
+    with pytest.raises(TooLarge, match="10 bytes"):
+        await read_body(incoming.request, 10)
+    assert incoming.read == 0
+
+
+async def test_a_body_that_does_not_say_its_size_is_read_until_it_is_too_large() -> None:
+    incoming = Incoming(*[b"x" * 4] * 1000)
+    with pytest.raises(TooLarge):
+        await read_body(incoming.request, 10)
+    assert incoming.read == 3
+
+
+async def test_a_body_that_lies_about_its_size_is_read_until_it_is_too_large() -> None:
+    incoming = Incoming(*[b"x" * 4] * 1000, content_length="4")
+    with pytest.raises(TooLarge):
+        await read_body(incoming.request, 10)
+    assert incoming.read == 3
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "GZIP", "gzip, identity"])
+async def test_a_compressed_body_is_refused_unread(encoding: str) -> None:
+    incoming = Incoming(b"x", content_encoding=encoding)
+    with pytest.raises(UnsupportedMedia):
+        await read_body(incoming.request, 10)
+    assert incoming.read == 0
+
+
+@pytest.mark.parametrize("encoding", ["identity", "Identity", " identity ", ""])
+async def test_a_body_that_says_it_is_not_compressed_is_read(encoding: str) -> None:
+    assert await read_body(Incoming(b"x", content_encoding=encoding).request, 10) == b"x"
+
+
+async def test_a_client_that_goes_in_the_middle_of_its_body_is_no_empty_body() -> None:
+    with pytest.raises(ClientDisconnect):
+        await read_body(Incoming(b"x", ends=False).request, 10)
+
+
+async def test_a_length_of_thousands_of_digits_is_too_large() -> None:
+    with pytest.raises(TooLarge):
+        await read_body(Incoming(content_length="9" * 5000).request, 10)

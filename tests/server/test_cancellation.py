@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message
+
+from rerankd.app import Application
+from rerankd.engine.scorer import Watch
+from rerankd.engine.worker import DeviceThread
+from rerankd.reranker import Reranker
+from rerankd.server.cancellation import unless_disconnected
+from tests.server.conftest import settings
+from tests.server.live import serving_on_a_port
+from tests.server.rerankers import Slow
+from tests.server.wire import GOOD, wire
+
+PATIENCE = 10.0
+
+
+@asynccontextmanager
+async def serving(reranker: Reranker) -> AsyncIterator[int]:
+    with Application(settings(server={"port": 0})) as application:
+        application.reranker = reranker
+        with serving_on_a_port(application) as port:
+            yield port
+
+
+async def happened(event: threading.Event) -> bool:
+    return await asyncio.to_thread(event.wait, PATIENCE)
+
+
+def waiting_client(hangs_up: asyncio.Event) -> Request:
+    """A request whose body has been read, and whose client hangs up when it is told to."""
+
+    async def receive() -> Message:
+        await hangs_up.wait()
+        return {"type": "http.disconnect"}
+
+    return Request({"type": "http", "method": "POST", "headers": []}, receive)
+
+
+async def test_a_client_that_hangs_up_cancels_the_work_on_its_request() -> None:
+    reranker = Slow(60)
+    async with serving(reranker) as port:
+        async with wire(port) as connection:
+            await connection.send(GOOD)
+            assert await happened(reranker.begun)
+            assert not reranker.cancelled.is_set()
+        assert await happened(reranker.cancelled)
+
+
+async def test_the_server_serves_on_after_a_client_has_hung_up() -> None:
+    reranker = Slow(60)
+    async with serving(reranker) as port:
+        async with wire(port) as connection:
+            await connection.send(GOOD)
+            assert await happened(reranker.begun)
+        assert await happened(reranker.cancelled)
+        reranker.seconds = 0
+        async with wire(port) as connection:
+            await connection.send(GOOD)
+            assert (await connection.answer()).status == 200
+
+
+async def test_a_client_that_waits_gets_its_answer_and_nothing_is_cancelled() -> None:
+    reranker = Slow(0.3)
+    async with serving(reranker) as port, wire(port) as connection:
+        await connection.send(GOOD)
+        assert (await connection.answer()).status == 200
+    assert not reranker.cancelled.is_set()
+
+
+async def test_work_that_ends_first_gives_its_answer() -> None:
+    async def work() -> str:
+        return "done"
+
+    assert await unless_disconnected(waiting_client(asyncio.Event()), work()) == "done"
+
+
+async def test_work_that_fails_gives_its_own_error() -> None:
+    async def work() -> None:
+        raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        await unless_disconnected(waiting_client(asyncio.Event()), work())
+
+
+async def test_work_is_cancelled_when_the_one_who_waits_for_it_is_cancelled() -> None:
+    cancelled, begun = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            cancelled.set()
+
+    waiting = asyncio.create_task(unless_disconnected(waiting_client(asyncio.Event()), work()))
+    await begun.wait()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await asyncio.wait_for(cancelled.wait(), PATIENCE)
+
+
+async def test_a_job_that_is_queued_never_starts_once_its_client_has_gone() -> None:
+    thread = DeviceThread("test")
+    busy, free = threading.Event(), threading.Event()
+    started: list[str] = []
+
+    def blocks(_: Watch) -> None:
+        busy.set()
+        free.wait(PATIENCE)
+
+    def noted(name: str) -> None:
+        started.append(name)
+
+    try:
+        running = asyncio.create_task(thread.run(blocks, Watch()))
+        assert await happened(busy)
+        hangs_up = asyncio.Event()
+        queued = thread.run(lambda _: noted("gone"), Watch())
+        waiting = asyncio.create_task(unless_disconnected(waiting_client(hangs_up), queued))
+        behind = asyncio.create_task(thread.run(lambda _: noted("behind"), Watch()))
+        await asyncio.sleep(0.05)
+        hangs_up.set()
+        with pytest.raises(ClientDisconnect):
+            await waiting
+        free.set()
+        await asyncio.wait_for(asyncio.gather(running, behind), PATIENCE)
+        assert started == ["behind"]
+    finally:
+        free.set()
+        thread.close()
+
+
+async def test_a_job_that_runs_is_told_that_its_client_has_gone() -> None:
+    thread = DeviceThread("test")
+    busy, abandoned = threading.Event(), threading.Event()
+
+    def works(watch: Watch) -> None:
+        busy.set()
+        for _ in range(1000):
+            threading.Event().wait(0.01)
+            try:
+                watch.check()
+            except Exception:
+                abandoned.set()
+                raise
+
+    try:
+        hangs_up = asyncio.Event()
+        waiting = asyncio.create_task(unless_disconnected(waiting_client(hangs_up), thread.run(works, Watch())))
+        assert await happened(busy)
+        hangs_up.set()
+        with pytest.raises(ClientDisconnect):
+            await waiting
+        assert await happened(abandoned)
+    finally:
+        thread.close()

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from rerankd.errors import DeadlineExceeded, EngineError, ModelNotFound, Overloaded
+from rerankd.server import health
+from rerankd.server.health import Readiness
+from rerankd.types import Call, RerankRequest, RerankResponse
+from tests.server.conftest import MakeClient
+from tests.server.rerankers import Failing, Remembering, answer_to
+
+TWO = [{"name": "good", "source": "lexical"}, {"name": "bad", "source": "lexical"}]
+
+
+class FailsFor:
+    """Ranks for every model but one."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+
+    async def rerank(self, request: RerankRequest, call: Call) -> RerankResponse:
+        if request.model == self._model:
+            raise EngineError("Out of memory.")
+        return answer_to(request)
+
+
+def test_ready_says_that_a_real_model_ranks(make_client: MakeClient) -> None:
+    answer = make_client(models=TWO).get("/health/ready")
+    assert (answer.status_code, answer.json()) == (200, {"status": "ready", "models": {"good": True, "bad": True}})
+
+
+def test_ready_asks_each_model_to_rank(make_client: MakeClient) -> None:
+    reranker = Remembering()
+    make_client(models=TWO, reranker=reranker).get("/health/ready")
+    assert sorted(request.model or "" for request in reranker.requests) == ["bad", "good"]
+    assert all(request.query and request.documents for request in reranker.requests)
+
+
+def test_a_model_that_fails_is_a_503_that_names_it(make_client: MakeClient) -> None:
+    answer = make_client(models=TWO, reranker=FailsFor("bad")).get("/health/ready")
+    assert answer.status_code == 503
+    assert answer.json() == {"status": "not ready", "models": {"good": True, "bad": False}}
+
+
+@pytest.mark.parametrize("error", [EngineError("x"), DeadlineExceeded("x"), Overloaded("x"), ModelNotFound("x")])
+def test_whatever_a_reranker_raises_it_is_not_ready(make_client: MakeClient, error: Exception) -> None:
+    client = make_client(reranker=Failing(error))
+    assert client.get("/health/ready").status_code == 503
+    assert client.get("/health/live").status_code == 200
+
+
+def test_a_model_that_recovers_is_ready_at_once(make_client: MakeClient) -> None:
+    reranker = Failing(EngineError("x"))
+    client = make_client(reranker=reranker)
+    assert client.get("/health/ready").status_code == 503
+    reranker.error = None
+    assert client.get("/health/ready").status_code == 200
+
+
+def test_a_model_that_was_probed_lately_is_not_probed_again(make_client: MakeClient) -> None:
+    reranker = Remembering()
+    client = make_client(reranker=reranker)
+    for _ in range(5):
+        assert client.get("/health/ready").status_code == 200
+    assert len(reranker.requests) == 1
+
+
+def test_a_model_that_ranked_a_request_lately_is_not_probed(make_client: MakeClient) -> None:
+    reranker = Remembering()
+    client = make_client(reranker=reranker)
+    client.post("/rerank", json={"query": "q", "documents": ["d"]})
+    assert client.get("/health/ready").status_code == 200
+    assert [request.query for request in reranker.requests] == ["q"]
+
+
+def test_a_model_is_probed_again_when_its_last_success_is_old(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "LATELY", 0.0)
+    reranker = Remembering()
+    client = make_client(reranker=reranker)
+    client.get("/health/ready")
+    client.get("/health/ready")
+    assert len(reranker.requests) == 2
+
+
+def test_a_request_that_failed_does_not_count_as_a_success(make_client: MakeClient) -> None:
+    client = make_client(reranker=Failing(EngineError("x")))
+    client.post("/rerank", json={"query": "q", "documents": ["d"]})
+    assert client.get("/health/ready").status_code == 503
+
+
+def test_a_server_without_models_is_ready(make_client: MakeClient) -> None:
+    answer = make_client(models=[]).get("/health/ready")
+    assert (answer.status_code, answer.json()["models"]) == (200, {})
+
+
+def test_live_never_asks_a_model(make_client: MakeClient) -> None:
+    reranker = Remembering()
+    answer = make_client(reranker=reranker).get("/health/live")
+    assert (answer.status_code, answer.json()) == (200, {"status": "live"})
+    assert reranker.requests == []
+
+
+async def test_many_who_ask_at_once_share_one_probe() -> None:
+    reranker = Remembering()
+    readiness = Readiness(reranker, ["lexical"])
+    states = await asyncio.gather(*(readiness.states() for _ in range(20)))
+    assert states == [{"lexical": True}] * 20
+    assert len(reranker.requests) == 1
+
+
+async def test_a_probe_has_a_deadline_of_its_own() -> None:
+    reranker = Remembering()
+    await Readiness(reranker, ["lexical"]).states()
+    (call,) = reranker.calls
+    remaining = call.remaining()
+    assert remaining is not None
+    assert 0 < remaining <= health.PROBE_TIME
+
+
+def test_a_bug_in_a_reranker_is_not_ready_and_is_logged(
+    make_client: MakeClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = make_client(reranker=Failing(ValueError("boom"))).get("/health/ready")
+    assert (answer.status_code, answer.json()["models"]) == (503, {"lexical": False})
+    assert "boom" in caplog.text

@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
+from starlette.testclient import TestClient
+
+from rerankd.app import Application
+from rerankd.server.keys import check_exposure
+from rerankd.settings import BadSettings, Settings
+from tests.server.conftest import MakeApp, MakeClient, settings
+from tests.server.live import serving_on_a_port
+from tests.server.rerankers import Remembering
+from tests.server.wire import BODY, wire
+
+KEY = "correct-horse"
+CLOSED = [("POST", "/rerank"), ("POST", "/v1/rerank"), ("GET", "/v1/models")]
+OPEN = {
+    "/docs",
+    "/docs/oauth2-redirect",
+    "/health/live",
+    "/health/ready",
+    "/openapi.json",
+    "/static-offline-docs",
+}
+
+each_closed = pytest.mark.parametrize(("method", "path"), CLOSED)
+
+
+@pytest.fixture
+def guarded(make_client: MakeClient) -> TestClient:
+    return make_client(api_key=KEY)
+
+
+@pytest.fixture(scope="module")
+def guarded_port() -> Iterator[int]:
+    guarded = settings(api_key=KEY, server={"port": 0})
+    with Application(guarded) as application, serving_on_a_port(application) as port:
+        yield port
+
+
+def status(client: TestClient, method: str, path: str, headers: dict[str, str] | None = None) -> int:
+    content = BODY if method == "POST" else None
+    return client.request(method, path, content=content, headers=headers).status_code
+
+
+def routes(app: FastAPI) -> dict[str, set[str]]:
+    """Every path of the app and its methods; a mounted folder counts as a path."""
+    found: dict[str, set[str]] = {}
+    for route in iter_route_contexts(app.routes):
+        path = route.path or getattr(route.original_route, "path", None)
+        assert path, f"a route without a path: {route}"
+        found.setdefault(path, set()).update(route.methods or {"GET"})
+    return found
+
+
+def test_every_route_is_closed_unless_it_is_listed_here_as_open(make_app: MakeApp) -> None:
+    app = make_app(api_key=KEY)
+    client = TestClient(app)
+    found = routes(app)
+    assert {path for _, path in CLOSED} <= set(found)
+    assert set(found) >= OPEN
+    for path in set(found) - OPEN:
+        for method in found[path]:
+            assert status(client, method, path) == 401, (method, path)
+
+
+def test_the_open_routes_answer_without_a_key(guarded: TestClient) -> None:
+    for path in OPEN - {"/static-offline-docs"}:
+        assert status(guarded, "GET", path) == 200, path
+    assert status(guarded, "GET", "/static-offline-docs/swagger-ui.css") == 200
+
+
+@each_closed
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"authorization": ""},
+        {"authorization": "Bearer"},
+        {"authorization": "Bearer "},
+        {"authorization": "Bearer wrong-horse"},
+        {"authorization": "wrong-horse"},
+        {"authorization": f"Basic {KEY}"},
+        {"authorization": f"Bearer {KEY}x"},
+        {"authorization": f"Bearer {KEY[:-1]}"},
+        {"authorization": f"Bearer {KEY.upper()}"},
+        {"x-api-key": ""},
+        {"x-api-key": "wrong-horse"},
+        {"api-key": "wrong-horse"},
+        {"cookie": f"api-key={KEY}"},
+        {"key": KEY},
+    ],
+    ids=str,
+)
+def test_a_closed_route_is_a_401_without_the_right_key(
+    guarded: TestClient, method: str, path: str, headers: dict[str, str]
+) -> None:
+    answer = guarded.request(method, path, content=BODY if method == "POST" else None, headers=headers)
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert answer.json()["error"]["code"] == "invalid_api_key"
+    assert KEY not in answer.text
+
+
+@each_closed
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"authorization": f"Bearer {KEY}"},
+        {"Authorization": f"bearer {KEY}"},
+        {"AUTHORIZATION": f"BEARER   {KEY}"},
+        {"authorization": KEY},
+        {"x-api-key": KEY},
+        {"X-API-Key": KEY},
+        {"api-key": KEY},
+        {"Api-Key": KEY},
+        {"authorization": "Bearer ", "x-api-key": KEY},
+        {"x-api-key": "", "api-key": KEY},
+    ],
+    ids=str,
+)
+def test_the_right_key_opens_wherever_a_client_puts_it(
+    guarded: TestClient, method: str, path: str, headers: dict[str, str]
+) -> None:
+    assert status(guarded, method, path, headers) == 200
+
+
+def test_a_key_in_the_query_string_is_not_looked_at(guarded: TestClient) -> None:
+    assert status(guarded, "POST", f"/rerank?api-key={KEY}&key={KEY}") == 401
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [[(b"x-api-key", b"\xff\xfe\x00")], [(b"authorization", "Bearer ключ-ключ".encode())]],
+    ids=["raw", "utf8"],
+)
+def test_a_key_of_strange_bytes_is_a_wrong_key(guarded: TestClient, headers: list[tuple[bytes, bytes]]) -> None:
+    assert guarded.post("/rerank", content=BODY, headers=headers).status_code == 401
+
+
+@pytest.mark.parametrize("table", [{}, {"api_key": KEY, "auth": {"mode": "off"}}], ids=["no key", "off"])
+def test_where_no_key_is_asked_for_any_key_is_passed_over(make_client: MakeClient, table: dict[str, Any]) -> None:
+    client = make_client(**table)
+    for headers in ({}, {"authorization": "Bearer wrong-horse"}):
+        assert status(client, "POST", "/rerank", headers) == 200
+
+
+def test_without_a_key_nothing_is_ranked(make_client: MakeClient) -> None:
+    reranker = Remembering()
+    client = make_client(reranker=reranker, api_key=KEY)
+    assert status(client, "POST", "/rerank") == 401
+    assert reranker.requests == []
+
+
+async def test_without_a_key_the_answer_comes_before_the_body_is_read(guarded_port: int) -> None:
+    async with wire(guarded_port) as connection:
+        await connection.send(b"POST /rerank HTTP/1.1\r\nhost: test\r\ncontent-length: 1000\r\n\r\n")
+        assert (await connection.answer()).status == 401
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/rerank",
+        "//rerank",
+        "/rerank/",
+        "/./rerank",
+        "/docs/../rerank",
+        "/health/live/../../rerank",
+        "/%72erank",
+        "/%2frerank",
+        "/rerank%00",
+        "/rerank;x",
+        "/rerank?/health/live",
+        "/rerank%3F",
+        "/static-offline-docs/../rerank",
+        "/static-offline-docs/..%2frerank",
+        "http://test/rerank",
+        "http://localhost/health/live/../../rerank",
+        "/v1//rerank",
+        "/v1/%72erank",
+    ],
+)
+@pytest.mark.parametrize("host", ["test", "test/health/live?", "", "user@test", "[::1]:x", "test:99999999"])
+async def test_no_odd_path_or_host_gets_past_the_key(guarded_port: int, target: str, host: str) -> None:
+    start = f"POST {target} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {len(BODY)}\r\n\r\n"
+    async with wire(guarded_port) as connection:
+        await connection.send(start.encode() + BODY)
+        answer = await connection.answer()
+    assert answer.status in (307, 400, 401, 404, 405)
+    assert b"relevance_score" not in answer.body
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_loopback_may_be_served_without_a_key(host: str) -> None:
+    check_exposure(Settings.parse({"server": {"host": host}}))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.7", "example.org", "localhost.example.org", ""])  # noqa: S104
+def test_any_other_address_without_a_key_is_refused_in_words_that_help(host: str) -> None:
+    with pytest.raises(BadSettings, match="RERANKD_API_KEY"):
+        check_exposure(Settings.parse({"server": {"host": host}}))
+
+
+@pytest.mark.parametrize("mode", ["auto", "required"])
+def test_any_address_may_be_served_with_a_key(mode: str) -> None:
+    check_exposure(Settings.parse({"server": {"host": "::"}, "api_key": KEY, "auth": {"mode": mode}}))
+
+
+def test_any_address_may_be_served_where_the_owner_says_that_no_key_is_needed() -> None:
+    check_exposure(Settings.parse({"server": {"host": "::"}, "auth": {"mode": "off"}}))
+
+
+def test_a_key_that_is_required_must_exist_on_loopback_too() -> None:
+    with pytest.raises(BadSettings, match=r"auth\.mode is required"):
+        check_exposure(Settings.parse({"auth": {"mode": "required"}}))
+
+
+def test_a_key_may_have_any_characters(make_client: MakeClient) -> None:
+    client = make_client(api_key="schlüssel-ß")
+    headers = [(b"authorization", "Bearer schlüssel-ß".encode())]
+    assert client.post("/rerank", content=BODY, headers=headers).status_code == 200
+
+
+def test_a_right_key_counts_beside_an_authorization_of_another_kind(make_client: MakeClient) -> None:
+    client = make_client(api_key="the-right-key")
+    headers = {"authorization": "Basic dXNlcjpwYXNz", "x-api-key": "the-right-key"}
+    assert client.get("/v1/models", headers=headers).status_code == 200
