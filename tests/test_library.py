@@ -142,3 +142,39 @@ def test_without_a_name_it_is_builtin() -> None:
     with Reranker() as reranker:
         assert reranker.card.family == "builtin"
         assert reranker.rank(QUERY, TEXTS).results[0].index == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "documents", "param"),
+    [
+        (1, ["a"], "query"),
+        (b"q", ["a"], "query"),
+        ("q", [1], "documents[0]"),
+        ("q", ["a", None], "documents[1]"),
+        ("q", b"ab", "documents"),
+        ("q", None, "documents"),
+        ("\ud800", ["a"], "query"),
+        ("q", ["a", "b\udfff"], "documents[1]"),
+    ],
+)
+def test_what_is_no_text_is_refused_by_name(query: Any, documents: Any, param: str) -> None:
+    with Reranker("lexical") as reranker, pytest.raises(BadRequest) as caught:
+        reranker.rank(query, documents)
+    assert caught.value.param == param
+
+
+@pytest.mark.parametrize("top_n", ["1", 1.5, True, -1])
+def test_a_top_n_that_is_no_count_is_refused(top_n: Any) -> None:
+    with Reranker("lexical") as reranker, pytest.raises(BadRequest) as caught:
+        reranker.rank("q", ["a"], top_n=top_n)
+    assert caught.value.param == "top_n"
+
+
+async def test_closing_twice_does_nothing_and_ranking_after_it_is_refused() -> None:
+    reranker = Reranker("lexical")
+    reranker.close()
+    reranker.close()
+    with pytest.raises(BadRequest, match="closed"):
+        reranker.rank("q", ["a"])
+    with pytest.raises(BadRequest, match="closed"):
+        await reranker.arank("q", ["a"])

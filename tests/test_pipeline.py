@@ -46,7 +46,7 @@ async def test_what_a_model_answers_is_checked_and_put_in_order(call: Call) -> N
 
 async def test_no_model_may_take_longer_than_the_request_has() -> None:
     with pytest.raises(DeadlineExceeded):
-        await pipeline({"m": FakeReranker(seconds=3600)}, {}).rerank(
+        await pipeline({"m": FakeReranker(seconds=5)}, {}).rerank(
             request_for(model="m"), Call("the-request", deadline=monotonic() + 0.01)
         )
 

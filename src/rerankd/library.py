@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from time import monotonic, time
 from types import TracebackType
@@ -62,7 +62,9 @@ class Reranker:
 
         `timeout` is in seconds. Raises a `RerankError`.
         """
-        request = _request(query, documents, top_n, return_documents, return_embeddings)
+        request = request_of(query, documents, top_n, return_documents, return_embeddings)
+        if self._loop.is_closed():
+            raise BadRequest("This Reranker is closed.")
         return asyncio.run_coroutine_threadsafe(self._rank(request, timeout), self._loop).result()
 
     async def arank(
@@ -76,7 +78,9 @@ class Reranker:
         timeout: float | None = None,
     ) -> RerankResponse:
         """As `rank`, awaited. Cancelling it cancels the work."""
-        request = _request(query, documents, top_n, return_documents, return_embeddings)
+        request = request_of(query, documents, top_n, return_documents, return_embeddings)
+        if self._loop.is_closed():
+            raise BadRequest("This Reranker is closed.")
         return await self._rank(request, timeout)
 
     async def _rank(self, request: RerankRequest, timeout: float | None) -> RerankResponse:
@@ -85,6 +89,9 @@ class Reranker:
         return await self.rerank(request, Call(request_id=uuid4().hex, deadline=deadline, created=int(time())))
 
     def close(self) -> None:
+        """Give memory and threads back; a second time it does nothing."""
+        if self._loop.is_closed():
+            return
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -99,15 +106,35 @@ class Reranker:
         self.close()
 
 
-def _request(
-    query: str, documents: Sequence[str], top_n: int | None, return_documents: bool, return_embeddings: bool
+def request_of(
+    query: str,
+    documents: Sequence[str],
+    top_n: int | None = None,
+    return_documents: bool = True,
+    return_embeddings: bool = False,
 ) -> RerankRequest:
-    if isinstance(documents, str):
-        raise BadRequest("`documents` is one string; it must be a list of them.", param="documents")
+    """A request from what a Python caller or a command line gives. Raises `BadRequest`, naming what is wrong."""
+    if isinstance(documents, str | bytes) or not isinstance(documents, Iterable):
+        raise BadRequest("`documents` must be a list of strings.", param="documents")
+    texts = list(documents)
+    for name, text in [("query", query), *((f"documents[{index}]", text) for index, text in enumerate(texts))]:
+        _check_text(name, text)
+    if top_n is not None and (isinstance(top_n, bool) or not isinstance(top_n, int)):
+        raise BadRequest("`top_n` must be a whole number, or None for all documents.", param="top_n")
     return RerankRequest(
         query=query_of(query),
-        documents=documents_of(list(documents)),
+        documents=documents_of(texts),
         top_n=top_n_of(top_n),
         return_documents=return_documents,
         return_embeddings=return_embeddings,
     )
+
+
+def _check_text(name: str, text: object) -> None:
+    if not isinstance(text, str):
+        raise BadRequest(f"`{name}` must be a string, not {type(text).__name__}.", param=name)
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise BadRequest(f"`{name}` holds half of a surrogate pair, which is no character.", param=name) from None

@@ -17,6 +17,12 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from rerankd.errors import RerankError
 
 PREFIX = "RERANKD_"
+REASONS = {
+    "extra_forbidden": "is no setting of rerankd",
+    "string_pattern_mismatch": "must be auto, cpu, cuda or cuda:N",
+    "tuple_type": "must be a list",
+    "model_type": "must be a table",
+}
 DEFAULT_FILE = "rerankd.toml"
 BUILTIN = "builtin"
 SHORTEST_KEY = 8
@@ -34,7 +40,7 @@ def _bytes(value: object) -> object:
         return value
     number = value.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
     unit = UNITS.get(value[len(number) :].lower())
-    if unit is None or not number.strip().isdigit():
+    if unit is None or not number.strip().isdecimal():
         raise ValueError("a size is a number of bytes, or one with a unit, such as 32MiB")
     return int(number) * unit
 
@@ -97,7 +103,9 @@ class ModelSettings(Section):
     max_length: int | None = Field(
         None, ge=32, le=2**20, description="Tokens of one sequence, where less than the model allows is wanted."
     )
-    aliases: tuple[str, ...] = Field((), description="Further names under which requests may ask for this model.")
+    aliases: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (), description="Further names under which requests may ask for this model."
+    )
 
     @property
     def origin(self) -> str:
@@ -172,6 +180,8 @@ def _read(path: Path, *, required: bool) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as cause:
         raise BadSettings(f"{path} is not TOML: {cause}") from None
+    except OSError as cause:
+        raise BadSettings(f"{path} cannot be read: {cause.strerror}.") from None
 
 
 def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -184,7 +194,7 @@ def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 def _check_environment() -> None:
     known = set(variables())
     for name in os.environ:
-        if name.startswith(PREFIX) and name not in known:
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
             raise BadSettings(f"The variable {name} is no setting of rerankd; known are {', '.join(sorted(known))}.")
 
 
@@ -216,10 +226,6 @@ def _explain(error: ValidationError) -> str:
     lines = []
     for problem in error.errors(include_url=False, include_context=False, include_input=False):
         where = ".".join(str(part) for part in problem["loc"])
-        reason = (
-            "is no setting of rerankd"
-            if problem["type"] == "extra_forbidden"
-            else problem["msg"].removeprefix("Value error, ")
-        )
+        reason = REASONS.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
         lines.append(f"{where}: {reason}")
     return "; ".join(lines)

@@ -62,7 +62,7 @@ def test_what_the_user_can_mend_is_one_line_on_standard_error_with_status_1(run:
 
 
 def test_an_error_is_one_line_however_long_it_is_and_shows_brackets_as_they_are(run: Run) -> None:
-    name = "[bold]" + "x" * 120 + "[/red]"
+    name = "[bold]" + "x" * 230 + "[/red]"
     outcome = run("rank", "q", name)
     assert outcome.err == f"error: {name} cannot be read: No such file or directory.\n"
 

@@ -128,7 +128,7 @@ def test_a_file_that_cannot_be_read_is_named_with_the_reason(run: Run, name: str
 
 
 def test_an_empty_query_is_refused(run: Run, file: Path) -> None:
-    assert run("rank", "", str(file), *LEXICAL).err == "error: The query is empty.\n"
+    assert run("rank", "", str(file), *LEXICAL).err == "error: `query` is empty; it must be a non-empty string.\n"
 
 
 def test_a_model_that_is_none_is_refused(run: Run, file: Path) -> None:

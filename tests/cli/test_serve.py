@@ -40,10 +40,23 @@ def test_a_model_takes_the_device_and_the_number_format_with_it() -> None:
     assert (model.device, model.dtype) == ("cuda:1", "float16")
 
 
-@pytest.mark.parametrize("text", ["=lexical", "a b=lexical", "é=lexical"])
+@pytest.mark.parametrize("text", ["a b=lexical", "é=lexical"])
 def test_a_name_that_no_header_can_carry_is_refused(text: str) -> None:
     with pytest.raises(BadSettings, match="name"):
         model_settings(text)
+
+
+@pytest.mark.parametrize("text", ["", "=", "=lexical", "x="])
+def test_half_a_model_is_refused(text: str) -> None:
+    with pytest.raises(BadSettings, match="neither NAME=SOURCE nor a source"):
+        model_settings(text)
+
+
+def test_models_of_the_command_line_do_not_fall_over_a_default_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "rerankd.toml"
+    file.write_text('[[models]]\nname = "a"\nsource = "lexical"\n[defaults]\nmodel = "a"\n')
+    settings = load_settings(file, _overrides(["lexical"], None, None, "auto", "auto"))
+    assert [model.name for model in settings.models] == ["lexical"]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +72,8 @@ def test_a_name_that_no_header_can_carry_is_refused(text: str) -> None:
                 "models": [
                     {"name": "a", "source": "lexical", "device": "cpu", "dtype": "float32"},
                     {"name": "builtin", "source": "builtin", "device": "cpu", "dtype": "float32"},
-                ]
+                ],
+                "defaults": {"model": None},
             },
         ),
         (

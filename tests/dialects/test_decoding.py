@@ -154,12 +154,24 @@ def test_a_mistake_in_the_json_is_named_with_its_line_and_column(
 
 
 def test_what_follows_the_body_is_refused() -> None:
-    assert re.search(r"line 1, column \d+: trailing characters", refusal(GOOD + b" x").message)
+    assert f"line 1, column {len(GOOD) + 2}: trailing characters" in refusal(GOOD + b" x").message
 
 
-@pytest.mark.parametrize("body", [b"query=q&documents=a", b"<xml/>", b"\x00", b"{query: 1}", b"\xef\xbb\xbf" + GOOD])
+@pytest.mark.parametrize("body", [b"query=q&documents=a", b"<xml/>", b"{query: 1}"])
 def test_a_body_that_is_something_else_is_refused_where_it_begins(body: bytes) -> None:
     assert re.search(r"not JSON: line 1, column [12]\b", refusal(body).message)
+
+
+def test_a_byte_order_mark_is_refused_by_name() -> None:
+    assert "byte order mark" in refusal(b"\xef\xbb\xbf" + GOOD).message
+
+
+def test_bytes_that_are_not_utf_8_are_refused_in_an_unknown_field_too() -> None:
+    assert "not UTF-8" in refusal(GOOD.replace(b"{", b'{"x": "\xff", ', 1)).message
+
+
+def test_an_escaped_backslash_before_a_u_is_no_surrogate() -> None:
+    assert "it ends at" in refusal(rb'{"query":"\\ud800","documents":["a"').message
 
 
 @pytest.mark.parametrize(
@@ -170,7 +182,6 @@ def test_a_body_that_is_something_else_is_refused_where_it_begins(body: bytes) -
         (b'{"query": "q",\n "documents": ["ab\xc3"]}', 2, 19),
         ('{"query": "雪'.encode() + b'\xe9", "documents": []}', 1, 13),
         (GOOD + b"\xff", 1, 35),
-        (GOOD.decode().encode("utf-16"), 1, 1),
         (GOOD.decode().encode("latin-1").replace(b"a", "ü".encode("latin-1")), 1, 31),
     ],
 )
@@ -178,9 +189,9 @@ def test_a_byte_that_is_not_utf_8_is_found(body: bytes, line: int, column: int) 
     assert f"line {line}, column {column} holds a byte that is not UTF-8" in refusal(body).message
 
 
-@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le"])
-def test_other_unicode_encodings_are_refused_where_they_begin(encoding: str) -> None:
-    assert re.search(r"line 1, column [12]\b", refusal(GOOD.decode().encode(encoding)).message)
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32-le"])
+def test_other_unicode_encodings_are_refused_by_name(encoding: str) -> None:
+    assert "looks like UTF-16" in refusal(GOOD.decode().encode(encoding)).message
 
 
 @pytest.mark.parametrize(

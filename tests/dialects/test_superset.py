@@ -162,3 +162,25 @@ def test_whether_documents_are_wanted_is_always_said_upstream() -> None:
     for wanted in (True, False):
         body = json.loads(Superset().render_request(request_for("a", return_documents=wanted)))
         assert body == {"query": "q", "documents": ["a"], "return_documents": wanted}
+
+
+@pytest.mark.parametrize(
+    ("answer", "tokens"),
+    [
+        ({"results": [{"index": 0, "relevance_score": 1}], "usage": {"prompt_tokens": 0, "total_tokens": 815}}, 815),
+        ({"model": None, "results": [{"index": 0, "relevance_score": 1, "document": None}], "usage": None}, 0),
+        (
+            {
+                "results": [{"index": 0, "relevance_score": 1, "document": "a"}],
+                "meta": None,
+                "usage": {"total_tokens": 3},
+            },
+            3,
+        ),
+    ],
+)
+def test_answers_of_servers_that_leave_parts_out_are_read(answer: dict[str, object], tokens: int) -> None:
+    request = RerankRequest(query="q", documents=(Document("a"),), model="asked")
+    parsed = Superset().parse_response(json.dumps(answer).encode(), request)
+    assert (parsed.model, parsed.usage.prompt_tokens) == ("asked", tokens)
+    assert parsed.usage.estimated == (answer["usage"] is None)

@@ -41,5 +41,5 @@ async def test_a_long_list_of_models_is_cut(call: Call) -> None:
     routes = {f"model-{number:03}": FakeReranker() for number in range(NAMES_SHOWN + 1)}
     with pytest.raises(ModelNotFound) as caught:
         await Routed(routes).rerank(request_for(model="other"), call)
-    assert f"model-{NAMES_SHOWN - 1:03}, ..." in caught.value.message
+    assert f"model-{NAMES_SHOWN - 1:03} and others." in caught.value.message
     assert f"model-{NAMES_SHOWN:03}" not in caught.value.message

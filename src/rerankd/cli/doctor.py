@@ -20,7 +20,7 @@ from rerankd.cli.terminal import print_json
 from rerankd.engine.inventory import inspect
 from rerankd.engine.loading import has_engine
 from rerankd.errors import RerankError
-from rerankd.server.keys import check_exposure
+from rerankd.server.keys import check_exposure, is_loopback
 from rerankd.settings import DEFAULT_FILE, Settings, load_settings, variables
 from rerankd.version import __version__
 
@@ -97,9 +97,8 @@ def _configuration(settings: Settings, config: Path | None) -> Iterator[Finding]
     yield Finding("ok", "configuration", detail)
     try:
         check_exposure(settings)
-        state = (
-            "a key is required" if settings.api_key and settings.auth.mode != "off" else "open to whoever reaches it"
-        )
+        open_to = "this machine alone" if is_loopback(settings.server.host) else "whoever reaches it"
+        state = "a key is required" if settings.api_key and settings.auth.mode != "off" else f"open to {open_to}"
         yield Finding("ok", "access", f"auth.mode {settings.auth.mode}: {state}")
     except RerankError as error:
         yield Finding("bad", "access", error.message)

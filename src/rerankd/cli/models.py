@@ -9,11 +9,15 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from rerankd.app import served_models
 from rerankd.cli.terminal import print_json
 from rerankd.engine.inventory import Entry, inspect
 from rerankd.settings import ModelSettings, load_settings
+
+WIDE = 10_000
+"""Lines for a program are not folded."""
 
 app = typer.Typer(name="models", help="The models that rerankd can serve here.", no_args_is_help=True)
 
@@ -46,8 +50,11 @@ def list_models(
     for model, entry, served in rows:
         where = str(entry.folder) if entry.folder else entry.reason
         aliases = ", ".join(model.aliases) if served else "(not served)"
-        table.add_row(model.name, aliases, model.origin, entry.family, _size(entry.size), where)
-    Console(highlight=False).print(table)
+        table.add_row(*map(Text, (model.name, aliases, model.origin, entry.family, _size(entry.size), where)))
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WIDE
+    console.print(table)
 
 
 def _described(model: ModelSettings, entry: Entry) -> dict[str, object]:

@@ -12,19 +12,20 @@ from uuid import uuid4
 import msgspec
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from rerankd.app import Application
 from rerankd.catalog import Catalog
 from rerankd.cli.serve import model_settings
-from rerankd.cli.terminal import loading_bars, print_json, printable, score_bar
+from rerankd.cli.terminal import BAR, loading_bars, print_json, printable, score_bar, writes_unicode
 from rerankd.dialects.superset import Superset
 from rerankd.errors import BadRequest
+from rerankd.library import request_of
 from rerankd.settings import Settings, load_settings
-from rerankd.types import Call, Document, RerankRequest, RerankResponse, ScoreKind
+from rerankd.types import Call, Document, RerankResponse, ScoreKind
 
 STDIN = "-"
+JSON_LINES = (".jsonl", ".ndjson")
 
 
 def rank(
@@ -43,17 +44,10 @@ def rank(
     import asyncio
 
     documents = read_documents(file)
-    if not query:
-        raise BadRequest("The query is empty.", param="query")
+    request = request_of(query, documents, top_n)
     settings, name = _settings(config, model)
     with loading_bars(quiet=as_json) as progress, Application(settings, progress) as application:
-        request = RerankRequest(
-            query=query,
-            documents=tuple(map(Document, documents)),
-            model=application.catalog.name_for(name),
-            top_n=top_n or None,
-            return_documents=True,
-        )
+        request = msgspec.structs.replace(request, model=application.catalog.name_for(name))
         call = Call(request_id=uuid4().hex, created=int(time()))
         answer = asyncio.run(application.reranker.rerank(request, call))
     if as_json:
@@ -78,14 +72,14 @@ def read_documents(file: str) -> list[str]:
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not lines:
         raise BadRequest(f"{name} holds no documents.")
-    as_objects = _text_of(lines[0][1]) is not None
+    as_objects = _text_of(lines[0][1]) is not None or Path(file).suffix in JSON_LINES
     return [_document(line, name, number) if as_objects else line.strip() for number, line in lines]
 
 
 def _document(line: str, name: str, number: int) -> str:
     text = _text_of(line)
     if text is None:
-        raise BadRequest(f"{name}, line {number} is not a JSON object with a string `text`, as the first line is.")
+        raise BadRequest(f"{name}, line {number} is not a JSON object with a string `text`.")
     return text
 
 
@@ -116,25 +110,23 @@ def _score_kind(catalog: Catalog, model: str) -> ScoreKind:
 
 
 def _show(answer: RerankResponse, kind: ScoreKind) -> None:
+    """A line a document; on a terminal cut to its width, and coloured."""
     console = Console(highlight=False)
-    on_terminal = console.is_terminal
-    if not on_terminal:
-        console.width = 10**6
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("rank", justify="right")
-    table.add_column("score", justify="right")
-    table.add_column("")
-    table.add_column("text", no_wrap=True, overflow="ellipsis")
     low, high = _scale([result.relevance_score for result in answer.results], kind)
+    unicode = writes_unicode(sys.stdout)
+    console.print(Text(f"{'rank':>4}  {'score':>7}  {'':{BAR}}  text", style="bold"))
     for place, result in enumerate(answer.results, 1):
-        bar = score_bar((result.relevance_score - low) / (high - low), unicode=console.encoding.startswith("utf"))
-        text = result.document.text if result.document else ""
-        table.add_row(
-            str(place), f"{result.relevance_score:.4f}", Text(bar, style="cyan"), Text(printable(text)), style=None
+        share = (result.relevance_score - low) / (high - low)
+        text = printable(result.document.text) if result.document else ""
+        line = Text.assemble(
+            f"{place:>4}  {result.relevance_score:>7.4f}  ", (score_bar(share, unicode=unicode), "cyan"), f"  {text}"
         )
-    console.print(table)
+        if console.is_terminal:
+            console.print(line, no_wrap=True, overflow="ellipsis")
+        else:
+            typer.echo(line.plain)
     for warning in answer.warnings:
-        Console(stderr=True, highlight=False).print(f"warning: {warning}", markup=False)
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"warning: {warning}", markup=False)
 
 
 def _scale(scores: list[float], kind: ScoreKind) -> tuple[float, float]:

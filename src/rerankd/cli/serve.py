@@ -12,7 +12,7 @@ from rich.console import Console
 
 from rerankd.app import Application
 from rerankd.cli.terminal import loading_bars, print_json
-from rerankd.settings import ModelSettings, Settings, load_settings, name_of_source
+from rerankd.settings import BadSettings, ModelSettings, Settings, load_settings, name_of_source
 
 EXAMPLE = {
     "query": "What is the capital of France?",
@@ -59,6 +59,8 @@ def model_settings(text: str, device: str = "auto", dtype: str = "auto") -> Mode
 
 def _model(text: str, device: str, dtype: str) -> dict[str, Any]:
     name, separator, source = text.partition("=")
+    if not text or (separator and not (name and source)):
+        raise BadSettings(f"--model {text!r} is neither NAME=SOURCE nor a source.")
     source = source if separator else text
     name = name if separator else name_of_source(text)
     return {"name": name, "source": source, "device": device, "dtype": dtype}
@@ -69,6 +71,7 @@ def _overrides(models: list[str] | None, host: str | None, port: int | None, dev
     overrides: dict[str, Any] = {"server": server} if server else {}
     if models:
         overrides["models"] = [_model(text, device, dtype) for text in models]
+        overrides["defaults"] = {"model": None}
     elif (device, dtype) != ("auto", "auto"):
         overrides["models"] = [_model("builtin", device, dtype)]
     return overrides

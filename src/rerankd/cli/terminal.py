@@ -7,6 +7,7 @@ import sys
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -15,6 +16,7 @@ from rerankd.app import ModelProgress
 from rerankd.errors import RerankError
 
 BAR = 16
+DIRECTIONS = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
@@ -27,16 +29,20 @@ def fail(error: RerankError) -> int:
 
 
 def print_json(value: object) -> None:
-    json.dump(value, sys.stdout, ensure_ascii=False, allow_nan=False)
+    json.dump(value, sys.stdout, ensure_ascii=not writes_unicode(sys.stdout), allow_nan=False)
     sys.stdout.write("\n")
     sys.stdout.flush()
+
+
+def writes_unicode(stream: TextIO) -> bool:
+    return (stream.encoding or "").lower().startswith("utf")
 
 
 @contextmanager
 def loading_bars(*, quiet: bool = False) -> Iterator[ModelProgress]:
     """A bar on standard error for each model that is downloaded or loaded; it goes away when all are there."""
     columns = (
-        TextColumn("{task.fields[stage]:>11} {task.description}"),
+        TextColumn("{task.fields[stage]:>11} {task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeRemainingColumn(),
@@ -65,6 +71,10 @@ def score_bar(share: float, *, unicode: bool = True) -> str:
 
 
 def printable(text: str) -> str:
-    """The text on one line, without characters that could steer a terminal."""
-    kept = (" " if character.isspace() or unicodedata.category(character) == "Cc" else character for character in text)
+    """The text on one line, without characters that could steer a terminal or turn its reading direction."""
+    kept = (" " if character.isspace() or _steers(character) else character for character in text)
     return " ".join("".join(kept).split())
+
+
+def _steers(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs") or character in DIRECTIONS

@@ -5,6 +5,7 @@ Unknown fields are passed over, null is absent, and neither nesting nor numbers 
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Mapping
 from typing import TypeVar
@@ -20,9 +21,11 @@ AT_PATH = re.compile(r" - at `\$\.?(.*)`$")
 GOT = re.compile(r"got `(\w+)`")
 MISSING = re.compile(r"missing required field `(\w+)`")
 INDEX = re.compile(r"\[\d+\]")
+UNESCAPED = rb"(?<!\\)(?:\\\\)*"
 LONE_SURROGATE = re.compile(
-    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
+    UNESCAPED + rb"(?:\\u[dD][89abAB][0-9a-fA-F]{2}(?:\\u[dD][c-fC-F][0-9a-fA-F]{2})?|\\u[dD][c-fC-F][0-9a-fA-F]{2})"
 )
+"""Surrogates, whole pairs among them: a match of 6 characters is half of one."""
 KINDS = {
     "null": "null",
     "bool": "true or false",
@@ -40,6 +43,8 @@ def decode(decoder: msgspec.json.Decoder[Shape], body: bytes, expected: Mapping[
     Raises `BadRequest`.
     """
     try:
+        if not body.isascii():
+            body.decode()  # what stands in an unknown field is passed over unread, but must be text too
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise _wrong_field(str(error), expected) from None
@@ -80,18 +85,31 @@ def _got(reason: str) -> str:
 
 
 def _where_and_why(body: bytes, reason: str) -> str:
+    if body.startswith(codecs.BOM_UTF8):
+        return "it starts with a byte order mark; send UTF-8 without one"
+    if b"\x00" in body[:4]:
+        return "it is not UTF-8, but looks like UTF-16 or UTF-32"
     try:
-        body.decode("utf-8")
+        body.decode()
     except UnicodeDecodeError as error:
         return f"{_position(body, error.start)} holds a byte that is not UTF-8"
-    lone = LONE_SURROGATE.search(body)
     at = AT_BYTE.search(reason)
-    if at is None and lone:
-        return f"{_position(body, lone.start())} holds half of a surrogate pair, which is no character"
+    lone = _lone_surrogate(body) if at is None or "escape" in reason else None
+    if lone is not None:
+        return f"{_position(body, lone)} holds half of a surrogate pair, which is no character"
     if at is None:
         return f"it ends at {_position(body, len(body))} before it is complete" if body.strip() else "it is empty"
-    offset = int(at.group(1))
+    offset = int(at.group(1)) - ("trailing characters" in reason)
     return f"{_position(body, offset)}: {_hint(body[offset : offset + 5], reason)}"
+
+
+def _lone_surrogate(body: bytes) -> int | None:
+    """Where the first `\\u` escape of half a surrogate pair begins."""
+    for found in LONE_SURROGATE.finditer(body):
+        escape = found.group().lstrip(b"\\")
+        if len(escape) == len("d800") + 1:
+            return found.end() - len("\\ud800")
+    return None
 
 
 def _hint(found: bytes, reason: str) -> str:

@@ -32,17 +32,15 @@ class TextDocument(msgspec.Struct):
 DocumentField = str | TextDocument
 
 
-def query_of(query: str | None) -> str:
-    if not query:
-        state = "missing" if query is None else "empty"
-        raise BadRequest(f"`query` is {state}; it must be a non-empty string.", param="query")
+def query_of(query: object) -> str:
+    if not isinstance(query, str) or not query:
+        raise BadRequest(f"`query` {_state(query)}; it must be {EXPECTED['query']}.", param="query")
     return query
 
 
 def documents_of(documents: Sequence[DocumentField] | None) -> tuple[Document, ...]:
     if not documents:
-        state = "missing" if documents is None else "empty"
-        raise BadRequest(f"`documents` is {state}; it must be {EXPECTED['documents']}.", param="documents")
+        raise BadRequest(f"`documents` {_state(documents)}; it must be {EXPECTED['documents']}.", param="documents")
     return tuple(Document(item if isinstance(item, str) else item.text) for item in documents)
 
 
@@ -51,3 +49,7 @@ def top_n_of(top_n: int | None) -> int | None:
     if top_n is not None and top_n < 0:
         raise BadRequest("`top_n` must not be negative; 0, null and absent mean all documents.", param="top_n")
     return top_n or None
+
+
+def _state(value: object) -> str:
+    return "is missing" if value is None else "is of another type" if value else "is empty"

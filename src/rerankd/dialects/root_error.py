@@ -5,6 +5,7 @@ Jina's clients read `detail`, Cohere's `message`, OpenAI-like ones `error`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 import msgspec
@@ -53,4 +54,4 @@ def _classes(cls: type[RerankError]) -> Iterator[type[RerankError]]:
 
 
 def _seconds(value: str | None) -> float | None:
-    return float(value) if value is not None and value.isascii() and value.isdigit() else None
+    return float(value) if value is not None and re.fullmatch(r"[0-9]{1,9}", value) else None

@@ -86,6 +86,36 @@ class Meta(msgspec.Struct):
     warnings: list[str] | UnsetType = UNSET
 
 
+class AnswerResult(msgspec.Struct):
+    index: int
+    relevance_score: float
+    document: TextDocument | str | None = None
+    embedding: list[float] | None = None
+
+
+class AnswerDetails(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class AnswerUsage(msgspec.Struct):
+    prompt_tokens: int | None = None
+    total_tokens: int | None = None
+    prompt_tokens_details: AnswerDetails | None = None
+
+
+class AnswerMeta(msgspec.Struct):
+    warnings: list[str] | None = None
+
+
+class SupersetAnswer(msgspec.Struct):
+    """What servers of this kind answer: any part but the results may be absent or null."""
+
+    results: list[AnswerResult]
+    model: str | None = None
+    usage: AnswerUsage | None = None
+    meta: AnswerMeta | None = None
+
+
 class SupersetResponse(msgspec.Struct):
     """Documents in order of relevance, best first."""
 
@@ -99,7 +129,7 @@ class SupersetResponse(msgspec.Struct):
 
 
 _requests = msgspec.json.Decoder(SupersetRequest)
-_responses = msgspec.json.Decoder(SupersetResponse)
+_responses = msgspec.json.Decoder(SupersetAnswer)
 
 
 class Superset:
@@ -154,13 +184,10 @@ class Superset:
     def parse_response(self, body: bytes, request: RerankRequest) -> RerankResponse:
         answer = decode_answer(_responses, body)
         return RerankResponse(
-            model=answer.model,
+            model=answer.model or request.model or "",
             results=tuple(_parsed(result) for result in answer.results),
-            usage=Usage(
-                prompt_tokens=answer.usage.prompt_tokens,
-                cached_tokens=answer.usage.prompt_tokens_details.cached_tokens,
-            ),
-            warnings=() if answer.meta.warnings is UNSET else tuple(answer.meta.warnings),
+            usage=_counted(answer.usage),
+            warnings=tuple(answer.meta.warnings or ()) if answer.meta else (),
         )
 
     def render_error(self, error: RerankError) -> tuple[int, bytes]:
@@ -182,7 +209,17 @@ def _rendered(result: Result) -> SupersetResult:
     )
 
 
-def _parsed(result: SupersetResult) -> Result:
-    document = None if result.document is UNSET else Document(result.document.text)
-    embedding = None if result.embedding is UNSET else tuple(result.embedding)
-    return Result(result.index, result.relevance_score, document, embedding)
+def _parsed(result: AnswerResult) -> Result:
+    text = result.document.text if isinstance(result.document, TextDocument) else result.document
+    document = None if text is None else Document(text)
+    return Result(
+        result.index, result.relevance_score, document, None if result.embedding is None else tuple(result.embedding)
+    )
+
+
+def _counted(usage: AnswerUsage | None) -> Usage:
+    """Tokens as they were counted there, the total where the prompt's are 0 or absent; `estimated` where nobody did."""
+    tokens = (usage.prompt_tokens or usage.total_tokens) if usage else None
+    details = usage.prompt_tokens_details if usage else None
+    cached = (details.cached_tokens or 0) if details else 0
+    return Usage(prompt_tokens=tokens or 0, cached_tokens=cached, estimated=usage is None)

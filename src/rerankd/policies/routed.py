@@ -22,7 +22,7 @@ class Routed:
         route = self._routes.get(request.model or "")
         if route is None:
             served = sorted(self._routes)
-            listed = ", ".join(served[:NAMES_SHOWN]) + (", ..." if len(served) > NAMES_SHOWN else "")
+            listed = ", ".join(served[:NAMES_SHOWN]) + (" and others" if len(served) > NAMES_SHOWN else "")
             asked = (
                 f"There is no model {request.model[:LONGEST_SHOWN]!r} here"
                 if request.model

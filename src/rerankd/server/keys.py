@@ -53,14 +53,14 @@ def check_exposure(settings: Settings) -> None:
     mode, has_key = settings.auth.mode, settings.api_key is not None
     if mode == "required" and not has_key:
         raise BadSettings("auth.mode is required, but there is no key: set RERANKD_API_KEY.")
-    if mode == "auto" and not has_key and not _is_loopback(settings.server.host):
+    if mode == "auto" and not has_key and not is_loopback(settings.server.host):
         raise BadSettings(
             f"{settings.server.host} can be reached by others, and there is no key. Set RERANKD_API_KEY; or, if anyone who "
             'reaches it may use it, set mode = "off" under [auth].'
         )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:
