@@ -40,6 +40,7 @@ class Application:
             if progress is not None:
                 progress(model.name, stage, done, total)
 
+        report("loading", 0.0, 1.0)
         spec = ModelSpec(model.name, model.origin, model.device, model.dtype, model.max_length)
         return load_local(spec, self._threads, report)
 
