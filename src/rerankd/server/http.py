@@ -57,8 +57,9 @@ def create_app(application: Application) -> FastAPI:
             path,
             endpoint.answer,
             methods=["POST"],
-            summary="Put documents in order of relevance to a query",
+            summary=f"Put documents in order of relevance to a query ({dialect.name} format)",
             operation_id=f"rerank_{dialect.name}",
+            tags=["rerank"],
             response_class=Response,
             openapi_extra=openapi.operation(dialect),
         )
@@ -66,6 +67,7 @@ def create_app(application: Application) -> FastAPI:
         "/v1/models",
         _models_route(application),
         summary="The models served, and their aliases",
+        tags=["models"],
         response_class=Response,
         openapi_extra=openapi.CLOSED,
     )

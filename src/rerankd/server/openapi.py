@@ -21,6 +21,11 @@ ERRORS = {
     "503": "There is no capacity now; `retry-after` says when to try again.",
     "504": "The deadline passed.",
 }
+EXAMPLE = {
+    "query": "What is the capital of France?",
+    "documents": ["The sky is blue.", "Paris is the capital of France.", "I like to eat pizza."],
+    "top_n": 2,
+}
 SECURITY = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "Needed where the server has a key."},
     "api_key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
@@ -35,7 +40,7 @@ def operation(dialect: Dialect) -> dict[str, Any]:
     """The `requestBody` and `responses` of a route that speaks `dialect`."""
     request, response = dialect.schemas()
     return {
-        "requestBody": {"required": True, "content": _json(request)},
+        "requestBody": {"required": True, "content": _json(request, EXAMPLE)},
         "responses": {
             "200": {"description": "The documents, best first.", "content": _json(response)},
             **{status: {"description": text, "content": _json(ErrorBody)} for status, text in ERRORS.items()},
@@ -67,5 +72,6 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
     return next(choice for choice in schema["anyOf"] if choice.get("type") == "array")
 
 
-def _json(cls: type[Any]) -> dict[str, Any]:
-    return {"application/json": {"schema": {"$ref": REFERENCE.format(name=cls.__name__)}}}
+def _json(cls: type[Any], example: dict[str, Any] | None = None) -> dict[str, Any]:
+    shown = {} if example is None else {"example": example}
+    return {"application/json": {"schema": {"$ref": REFERENCE.format(name=cls.__name__)}, **shown}}
