@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -48,3 +49,21 @@ def test_no_code_and_no_pickle_is_ever_fetched(name: str) -> None:
 
 def test_a_distribution_that_is_not_installed_has_no_folder() -> None:
     assert packaged("no-such-distribution-here", "model") is None
+
+
+def test_without_the_hubs_client_an_id_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(LoadError, match=r"rerankd\[engine\]"):
+        fetch("BAAI/bge-reranker-v2-m3", nothing)
+
+
+def test_a_model_in_the_cache_is_taken_when_the_hub_cannot_be_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = tmp_path / "models--a--b/snapshots/c0ffee"
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    (tmp_path / "models--a--b/refs").mkdir()
+    (tmp_path / "models--a--b/refs/main").write_text("c0ffee")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert fetch("a/b", nothing) == snapshot

@@ -101,5 +101,6 @@ def _curl(settings: Settings, url: str) -> str:
 
 def _log_to_stderr() -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.INFO)
-    for noisy in ("uvicorn", "uvicorn.error", "httpx", "huggingface_hub", "transformers", "asyncio"):
+    for noisy in ("uvicorn", "httpx", "httpx2", "transformers", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it warns of each retry, twice

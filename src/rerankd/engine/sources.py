@@ -28,6 +28,8 @@ ALLOWED = [
 ]
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 MODELSCOPE = "modelscope:"
+HUB_TIMEOUT = 5.0
+"""Seconds in which a hub must say whether it has a model."""
 
 
 def is_folder(source: str) -> bool:
@@ -57,8 +59,10 @@ def fetch(source: str, progress: Progress, *, revision: str | None = None, offli
 
 
 def _hugging_face(hub_id: str, progress: Progress, revision: str | None, offline: bool) -> Path:
+    if importlib.util.find_spec("huggingface_hub") is None:
+        raise LoadError(f"{hub_id} needs Hugging Face's client: pip install 'rerankd[engine]'")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     from rerankd.engine.downloads import reporting
 
@@ -67,16 +71,33 @@ def _hugging_face(hub_id: str, progress: Progress, revision: str | None, offline
             hub_id,
             revision=revision,
             allow_patterns=ALLOWED,
-            local_files_only=offline,
+            local_files_only=offline or not _answers(hub_id, revision),
             tqdm_class=reporting(progress),
         )
     except GatedRepoError as cause:
         raise SourceUnreachable(f"{hub_id} is gated: accept its licence on the hub, then set HF_TOKEN.") from cause
     except (RepositoryNotFoundError, RevisionNotFoundError) as cause:
         raise SourceUnreachable(f"Hugging Face has no model {hub_id}, or none that this HF_TOKEN may read.") from cause
-    except (HfHubHTTPError, OSError) as cause:
+    except Exception as cause:  # what its HTTP library raises shares no class with the rest
         raise _unreachable("Hugging Face", hub_id) from cause
     return Path(folder)
+
+
+def _answers(hub_id: str, revision: str | None) -> bool:
+    """Whether the hub can be asked now: its client would retry for half a minute before it says that it cannot.
+
+    Raises what the hub says of a model that it does not have or does not give.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        HfApi().model_info(hub_id, revision=revision, timeout=HUB_TIMEOUT)
+    except (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError):
+        raise
+    except Exception:  # as above; the cache may still have the model
+        return False
+    return True
 
 
 def _modelscope(hub_id: str, revision: str | None, offline: bool) -> Path:
