@@ -6,9 +6,15 @@ import asyncio
 import logging
 from time import monotonic
 
+import msgspec
+from fastapi import APIRouter
+from starlette.responses import Response
+
 from rerankd.errors import RerankError
 from rerankd.reranker import Reranker
 from rerankd.types import Call, Document, RerankRequest
+
+JSON = "application/json"
 
 log = logging.getLogger("rerankd.server")
 
@@ -48,3 +54,26 @@ class Readiness:
                 return False
             self._last[model] = monotonic()
             return True
+
+
+def health_routes(readiness: Readiness) -> APIRouter:
+    router = APIRouter(prefix="/health", tags=["health"])
+
+    @router.get("/live", summary="The process answers", response_class=Response)
+    async def live() -> Response:
+        return Response(b'{"status":"live"}', media_type=JSON)
+
+    @router.get(
+        "/ready",
+        summary="Every local model has ranked a document lately",
+        response_class=Response,
+        responses={503: {"description": "One of them cannot; which is said."}},
+    )
+    async def ready() -> Response:
+        """503 while one of them cannot."""
+        models = await readiness.states()
+        status = "ready" if all(models.values()) else "not ready"
+        body = msgspec.json.encode({"status": status, "models": models})
+        return Response(body, 200 if status == "ready" else 503, media_type=JSON)
+
+    return router
