@@ -79,7 +79,7 @@ def _measure(model: Builtin, judged: Judged) -> tuple[float, float, float]:
     ranks: list[tuple[float, float, float]] = []
     for index, (query, relevant) in enumerate(zip(judged.queries, judged.relevant, strict=True)):
         lexical = bm25.scores(query_weights(terms(query)), documents.bags)
-        fused = model.fused(query, queries.part(index, index + 1), documents, watch)
+        fused = model.fused(query, queries.pick([index]), documents, watch)
         lexical_rank, cosine_rank, fused_rank = (
             reciprocal_rank(scores, relevant, DEPTH) for scores in (lexical, cosines[index], fused)
         )

@@ -48,9 +48,13 @@ class Embedded:
     sequences: list[TokenSequence]
     truncated: list[int]
 
-    def part(self, start: int, stop: int) -> Embedded:
-        kept = [index - start for index in self.truncated if start <= index < stop]
-        return Embedded(self.vectors[start:stop], self.sequences[start:stop], kept)
+    def pick(self, indexes: Sequence[int]) -> Embedded:
+        cut = set(self.truncated)
+        return Embedded(
+            self.vectors[torch.tensor(indexes)],
+            [self.sequences[index] for index in indexes],
+            [place for place, index in enumerate(indexes) if index in cut],
+        )
 
 
 class BiEncoder:

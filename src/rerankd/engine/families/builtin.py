@@ -56,7 +56,7 @@ class Builtin:
         texts = self.read([query, *documents], watch)
         vectors = texts.embedded.vectors[1:]
         return Scored(
-            scores=self.fused(query, texts.part(0, 1), texts.part(1, len(documents) + 1), watch),
+            scores=self.fused(query, texts.pick([0]), texts.pick(range(1, len(documents) + 1)), watch),
             tokens=sum(map(len, texts.embedded.sequences)),
             truncated=[index - 1 for index in texts.embedded.truncated if index],
             query_truncated=0 in texts.embedded.truncated,
@@ -89,8 +89,9 @@ class Texts:
     bags: list[Bag]
     known: list[Known]
 
-    def part(self, start: int, stop: int) -> Texts:
-        return Texts(self.embedded.part(start, stop), self.bags[start:stop], self.known[start:stop])
+    def pick(self, indexes: Sequence[int]) -> Texts:
+        chosen = [self.known[index] for index in indexes]
+        return Texts(self.embedded.pick(indexes), [self.bags[index] for index in indexes], chosen)
 
 
 def fuse(lexical: Sequence[float], cosines: Sequence[float], known: float) -> list[float]:
