@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 UNSPACED = (
@@ -24,6 +27,9 @@ RUNS = re.compile(rf"([{UNSPACED}]+)|((?:(?![{UNSPACED}])[\w{MARKS}])+)")
 ARABIC_POINTS = re.compile("[\u0640\u064b-\u065f\u0670]")
 """Vowel signs, which a writer may leave out, and the stroke that stretches a word."""
 
+LONGEST_WORD = 64
+"""Letters of a word that have trigrams; a longer run of letters is no word."""
+RUNS_BETWEEN_CHECKS = 10_000
 GRAM = "~"
 WORD_START = "^"
 
@@ -43,19 +49,53 @@ class Term(NamedTuple):
 
 
 def terms(text: str) -> list[Term]:
+    """All terms of a text, in order: for a query. What a document holds is counted by `count`."""
     found: list[Term] = []
-    plain = ARABIC_POINTS.sub("", unicodedata.normalize("NFKC", text).casefold())
-    for unspaced, word in RUNS.findall(plain):
-        if unspaced:
-            found.extend(Term(unspaced[start : start + 2], "") for start in range(max(1, len(unspaced) - 1)))
-        else:
+    for unspaced, word in _runs(text):
+        found.extend(Term(pair, "") for pair in _pairs(unspaced))
+        if word:
             found.append(Term(word, word))
-            found.extend(_grams(word))
+            found.extend(Term(gram, word) for gram in _grams(word))
     return found
 
 
-def _grams(word: str) -> list[Term]:
+def count(text: str, check: Callable[[], None]) -> tuple[Counter[str], int]:
+    """How often each term stands in a text, and how many of them are words or pairs; `check` is called now and then.
+
+    Each word is taken apart once, however often it stands there, and never more of the text than needed is in memory.
+    """
+    words: Counter[str] = Counter()
+    bag: Counter[str] = Counter()
+    for number, (unspaced, word) in enumerate(_runs(text)):
+        if number % RUNS_BETWEEN_CHECKS == 0:
+            check()
+        if word:
+            words[word] += 1
+        else:
+            bag.update(_pairs(unspaced))
+    plain = words.total() + bag.total()
+    for number, (word, times) in enumerate(words.items()):
+        if number % RUNS_BETWEEN_CHECKS == 0:
+            check()
+        bag[word] += times
+        for gram in _grams(word):
+            bag[gram] += times
+    return bag, plain
+
+
+def _runs(text: str) -> Iterator[tuple[str, str]]:
+    """Runs of a script without blanks, or words: one of the two is empty."""
+    plain = ARABIC_POINTS.sub("", unicodedata.normalize("NFKC", text).casefold())
+    return ((run.group(1) or "", run.group(2) or "") for run in RUNS.finditer(plain))
+
+
+def _pairs(unspaced: str) -> Iterator[str]:
+    return (unspaced[start : start + 2] for start in range(max(1, len(unspaced) - 1) if unspaced else 0))
+
+
+@lru_cache(maxsize=2**15)
+def _grams(word: str) -> tuple[str, ...]:
     if len(word) < 3:
-        return []
-    marked = WORD_START + word
-    return [Term(GRAM + marked[start : start + 3], word) for start in range(len(word) - 1)]
+        return ()
+    marked = WORD_START + word[:LONGEST_WORD]
+    return tuple(GRAM + marked[start : start + 3] for start in range(len(marked) - 2))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import exp
 from time import perf_counter
 
 from rerankd.engine import bm25
 from rerankd.engine.bm25 import GRAM_WEIGHT, Bag
 from rerankd.engine.scorer import Scored, Watch
-from rerankd.engine.terms import Term, terms
+from rerankd.engine.terms import Term, count, terms
 from rerankd.types import ModelCard
 
 STEEPNESS = 10.0
@@ -37,10 +36,13 @@ class Lexical:
         started = perf_counter()
         found = bm25.scores(query_weights(asked), bags)
         watch.took("infer", started)
-        return Scored([probability(evidence) for evidence in found], max(1, tokens + len(documents) * _plain(asked)))
+        return Scored(
+            [probability(evidence) for evidence in found],
+            max(1, tokens + len(documents) * sum(not term.is_gram for term in asked)),
+        )
 
 
-def query_weights(asked: Sequence[Term], worth: Callable[[str], float] = lambda _: 1.0) -> dict[str, float]:
+def query_weights(asked: Iterable[Term], worth: Callable[[str], float] = lambda _: 1.0) -> dict[str, float]:
     """What each term of the query counts: a word its `worth` each time it stands there, its trigrams a third of that."""
     weights: dict[str, float] = {}
     for term in asked:
@@ -49,23 +51,13 @@ def query_weights(asked: Sequence[Term], worth: Callable[[str], float] = lambda 
     return weights
 
 
-def count_terms(documents: Sequence[str], watch: Watch) -> tuple[list[Bag], int]:
-    """The terms of each document, counted, and how many words (or pairs of characters) there are in all."""
+def count_terms(texts: Sequence[str], watch: Watch) -> tuple[list[Bag], int]:
+    """The terms of each text, counted, and how many words (or pairs of characters) there are in all."""
     started = perf_counter()
-    bags: list[Bag] = []
-    plain = 0
-    for document in documents:
-        watch.check()
-        found = terms(document)
-        plain += _plain(found)
-        bags.append(Counter(term.text for term in found))
+    counted = [count(text, watch.check) for text in texts]
     watch.took("tokenize", started)
-    return bags, plain
+    return [bag for bag, _ in counted], sum(plain for _, plain in counted)
 
 
 def probability(evidence: float) -> float:
     return 1 / (1 + exp(STEEPNESS * (EVEN_ODDS - evidence)))
-
-
-def _plain(found: Sequence[Term]) -> int:
-    return sum(1 for term in found if not term.is_gram)
