@@ -21,7 +21,7 @@ from rerankd.engine.families import builtin
 from rerankd.engine.families.builtin import Builtin, Texts
 from rerankd.engine.families.lexical import query_weights
 from rerankd.engine.scorer import Watch
-from rerankd.engine.terms import terms
+from rerankd.engine.terms import read_terms
 from rerankd.evals.measures import ranking, reciprocal_rank
 from rerankd.evals.squad import Judged, read_squad
 
@@ -61,7 +61,7 @@ def _found(model: Builtin, judged: Judged, questions: Sequence[int], depth: int)
     queries = model.read([judged.queries[index] for index in questions], Watch())
     for place, index in enumerate(questions):
         query = judged.queries[index]
-        kept = sorted(ranking(bm25.scores(query_weights(terms(query)), documents.bags))[:depth])
+        kept = sorted(ranking(bm25.scores(query_weights(read_terms(query)), documents.bags))[:depth])
         if judged.relevant[index] in kept:
             yield query, queries.pick([place]), documents.pick(kept), kept.index(judged.relevant[index])
 
@@ -86,7 +86,7 @@ def _with_words(text: str, query: str, chance: random.Random) -> str:
 def _row(name: str, model: Builtin, tasks: Iterator[Task]) -> None:
     ranks = []
     for query, asked, documents, relevant in tasks:
-        words = bm25.scores(query_weights(terms(query)), documents.bags)
+        words = bm25.scores(query_weights(read_terms(query)), documents.bags)
         cosines = (documents.embedded.vectors @ asked.embedded.vectors[0]).tolist()
         ways = (words, cosines, _summed(words, cosines, 0.5), _summed(words, cosines, 0.3))
         fused = model.fused(query, asked, documents, Watch())

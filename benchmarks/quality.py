@@ -19,7 +19,7 @@ from rerankd.engine.families import builtin
 from rerankd.engine.families.builtin import Builtin
 from rerankd.engine.families.lexical import query_weights
 from rerankd.engine.scorer import Watch
-from rerankd.engine.terms import terms
+from rerankd.engine.terms import read_terms
 from rerankd.evals.measures import reciprocal_rank
 from rerankd.evals.squad import Judged, read_squad
 
@@ -78,7 +78,7 @@ def _measure(model: Builtin, judged: Judged) -> tuple[float, float, float]:
     cosines = (queries.embedded.vectors @ documents.embedded.vectors.T).tolist()
     ranks: list[tuple[float, float, float]] = []
     for index, (query, relevant) in enumerate(zip(judged.queries, judged.relevant, strict=True)):
-        lexical = bm25.scores(query_weights(terms(query)), documents.bags)
+        lexical = bm25.scores(query_weights(read_terms(query)), documents.bags)
         fused = model.fused(query, queries.pick([index]), documents, watch)
         lexical_rank, cosine_rank, fused_rank = (
             reciprocal_rank(scores, relevant, DEPTH) for scores in (lexical, cosines[index], fused)

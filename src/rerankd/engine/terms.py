@@ -29,58 +29,59 @@ ARABIC_POINTS = re.compile("[\u0640\u064b-\u065f\u0670]")
 
 LONGEST_WORD = 64
 """Letters of a word that have trigrams; a longer run of letters is no word."""
-RUNS_BETWEEN_CHECKS = 10_000
+STEPS_BETWEEN_CHECKS = 10_000
 GRAM = "~"
 WORD_START = "^"
 
-
-class Term(NamedTuple):
-    """What is counted, and the word it comes from; `word` is empty where there are no words.
-
-    A trigram begins with `~`, which no word does; in it `^` stands before a word's first letter.
-    """
-
-    text: str
-    word: str
-
-    @property
-    def is_gram(self) -> bool:
-        return self.text.startswith(GRAM)
+Check = Callable[[], None]
+"""Raises where nobody waits any more."""
 
 
-def terms(text: str) -> list[Term]:
-    """All terms of a text, in order: for a query. What a document holds is counted by `count`."""
-    found: list[Term] = []
-    for unspaced, word in _runs(text):
-        found.extend(Term(pair, "") for pair in _pairs(unspaced))
+def _never() -> None:
+    """Somebody always waits."""
+
+
+class Terms(NamedTuple):
+    """The words of a text, and the pairs of characters of scripts without blanks, each with how often it stands there."""
+
+    words: Counter[str]
+    pairs: Counter[str]
+
+    def total(self) -> int:
+        return self.words.total() + self.pairs.total()
+
+    def bag(self, check: Check = _never) -> Counter[str]:
+        """Words, pairs and the words' trigrams; each word is taken apart once, however often it stands there."""
+        bag = Counter(self.pairs)
+        for number, (word, times) in enumerate(self.words.items()):
+            if number % STEPS_BETWEEN_CHECKS == 0:
+                check()
+            bag[word] += times
+            for gram in grams(word):
+                bag[gram] += times
+        return bag
+
+
+def read_terms(text: str, check: Check = _never) -> Terms:
+    """The terms of a text; a long one never lies in memory as a list of them, and `check` is called now and then."""
+    found = Terms(Counter(), Counter())
+    for number, (unspaced, word) in enumerate(_runs(text)):
+        if number % STEPS_BETWEEN_CHECKS == 0:
+            check()
         if word:
-            found.append(Term(word, word))
-            found.extend(Term(gram, word) for gram in _grams(word))
+            found.words[word] += 1
+        else:
+            found.pairs.update(_pairs(unspaced))
     return found
 
 
-def count(text: str, check: Callable[[], None]) -> tuple[Counter[str], int]:
-    """How often each term stands in a text, and how many of them are words or pairs; `check` is called now and then.
-
-    Each word is taken apart once, however often it stands there, and never more of the text than needed is in memory.
-    """
-    words: Counter[str] = Counter()
-    bag: Counter[str] = Counter()
-    for number, (unspaced, word) in enumerate(_runs(text)):
-        if number % RUNS_BETWEEN_CHECKS == 0:
-            check()
-        if word:
-            words[word] += 1
-        else:
-            bag.update(_pairs(unspaced))
-    plain = words.total() + bag.total()
-    for number, (word, times) in enumerate(words.items()):
-        if number % RUNS_BETWEEN_CHECKS == 0:
-            check()
-        bag[word] += times
-        for gram in _grams(word):
-            bag[gram] += times
-    return bag, plain
+@lru_cache(maxsize=2**15)
+def grams(word: str) -> tuple[str, ...]:
+    """The letter trigrams of a word. Each begins with `~`, which no word does; `^` stands before the first letter."""
+    if len(word) < 3:
+        return ()
+    marked = WORD_START + word[:LONGEST_WORD]
+    return tuple(GRAM + marked[start : start + 3] for start in range(len(marked) - 2))
 
 
 def _runs(text: str) -> Iterator[tuple[str, str]]:
@@ -91,11 +92,3 @@ def _runs(text: str) -> Iterator[tuple[str, str]]:
 
 def _pairs(unspaced: str) -> Iterator[str]:
     return (unspaced[start : start + 2] for start in range(max(1, len(unspaced) - 1) if unspaced else 0))
-
-
-@lru_cache(maxsize=2**15)
-def _grams(word: str) -> tuple[str, ...]:
-    if len(word) < 3:
-        return ()
-    marked = WORD_START + word[:LONGEST_WORD]
-    return tuple(GRAM + marked[start : start + 3] for start in range(len(marked) - 2))

@@ -22,7 +22,7 @@ from rerankd.engine.fluency import Known, Vocabulary, fluency
 from rerankd.engine.loading import BUILTIN, has_engine
 from rerankd.engine.minilm import find_minilm
 from rerankd.engine.scorer import Scored, Scorer, Watch
-from rerankd.engine.terms import terms
+from rerankd.engine.terms import read_terms
 from rerankd.types import ModelCard
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Builtin:
         """The scores of `documents` for `query`, which `asked` holds as the one text that was read."""
         started = perf_counter()
         known = fluency(asked.known[0], documents.known)
-        weights = query_weights(terms(query), lambda word: self._vocabulary.worth(word, known))
+        weights = query_weights(read_terms(query, watch.check), lambda word: self._vocabulary.worth(word, known))
         cosines = (documents.embedded.vectors @ asked.embedded.vectors[0]).tolist()
         # A text without a single word means nothing, whatever its vector.
         meant = [cosine if bag and weights else 0.0 for cosine, bag in zip(cosines, documents.bags, strict=True)]

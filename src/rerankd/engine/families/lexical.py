@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from math import exp
 from time import perf_counter
 
 from rerankd.engine import bm25
 from rerankd.engine.bm25 import GRAM_WEIGHT, Bag
 from rerankd.engine.scorer import Scored, Watch
-from rerankd.engine.terms import Term, count, terms
+from rerankd.engine.terms import Terms, grams, read_terms
 from rerankd.types import ModelCard
 
 STEEPNESS = 10.0
@@ -31,32 +31,37 @@ class Lexical:
         )
 
     def score(self, query: str, documents: Sequence[str], watch: Watch) -> Scored:
-        asked = terms(query)
+        asked = read_terms(query, watch.check)
         bags, tokens = count_terms(documents, watch)
         started = perf_counter()
         found = bm25.scores(query_weights(asked), bags)
         watch.took("infer", started)
-        return Scored(
-            [probability(evidence) for evidence in found],
-            max(1, tokens + len(documents) * sum(not term.is_gram for term in asked)),
-        )
+        tokens += len(documents) * asked.total()
+        return Scored([probability(evidence) for evidence in found], max(1, tokens))
 
 
-def query_weights(asked: Iterable[Term], worth: Callable[[str], float] = lambda _: 1.0) -> dict[str, float]:
+def query_weights(asked: Terms, worth: Callable[[str], float] = lambda _: 1.0) -> dict[str, float]:
     """What each term of the query counts: a word its `worth` each time it stands there, its trigrams a third of that."""
-    weights: dict[str, float] = {}
-    for term in asked:
-        weight = worth(term.word) * (GRAM_WEIGHT if term.is_gram else 1.0)
-        weights[term.text] = weights.get(term.text, 0.0) + weight
+    weights: dict[str, float] = {pair: float(times) for pair, times in asked.pairs.items()}
+    for word, times in asked.words.items():
+        weight = worth(word) * times
+        weights[word] = weights.get(word, 0.0) + weight
+        for gram in grams(word):
+            weights[gram] = weights.get(gram, 0.0) + weight * GRAM_WEIGHT
     return weights
 
 
 def count_terms(texts: Sequence[str], watch: Watch) -> tuple[list[Bag], int]:
     """The terms of each text, counted, and how many words (or pairs of characters) there are in all."""
     started = perf_counter()
-    counted = [count(text, watch.check) for text in texts]
+    bags: list[Bag] = []
+    total = 0
+    for text in texts:
+        found = read_terms(text, watch.check)
+        bags.append(found.bag(watch.check))
+        total += found.total()
     watch.took("tokenize", started)
-    return [bag for bag, _ in counted], sum(plain for _, plain in counted)
+    return bags, total
 
 
 def probability(evidence: float) -> float:
