@@ -42,7 +42,7 @@ def test_each_class_has_the_status_that_the_tree_draws(cls: type[RerankError]) -
 
 def test_the_tree_draws_a_status_for_every_error_that_can_answer_a_request() -> None:
     without = {name for name, (_, status) in drawn_tree().items() if status is None}
-    at_startup = {cls.__name__ for cls in CLASSES if issubclass(cls, errors.LoadError)}
+    at_startup = {cls.__name__ for cls in CLASSES if issubclass(cls, (errors.LoadError, errors.BadSettings))}
     assert without == {"RerankError", "ClientError", "Refused"} | at_startup
 
 
@@ -58,8 +58,8 @@ def test_only_a_refusal_and_an_upstreams_failure_are_worth_another_try(cls: type
 
 
 @pytest.mark.parametrize("cls", CLASSES)
-def test_client_errors_alone_have_a_status_from_400_to_428(cls: type[RerankError]) -> None:
-    assert issubclass(cls, ClientError) == (400 <= cls.status < 429)
+def test_client_errors_alone_have_a_4xx_status_but_for_429_and_499(cls: type[RerankError]) -> None:
+    assert issubclass(cls, ClientError) == (400 <= cls.status < 500 and cls.status not in (429, 499))
 
 
 def test_an_error_says_what_was_wrong_where_and_when_to_try_again() -> None:

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from rerankd.settings import BadSettings, ModelSettings, Section, Settings, load_settings, name_of_source, variables
+from rerankd.engine.sources import name_of_source
+from rerankd.errors import BadSettings
+from rerankd.settings import ModelSettings, Section, Settings, load_settings, variables
 
 ROOT = Path(__file__).parents[1]
 SECRET = "correct-horse-battery"

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from rerankd.catalog import Catalog
-from rerankd.engine.loading import BUILTIN, ModelSpec, load_local
+from rerankd.engine.loading import ModelSpec, load_local
 from rerankd.engine.local import LocalReranker
 from rerankd.engine.worker import DeviceThread
 from rerankd.pipeline import pipeline
 from rerankd.reranker import Reranker
 from rerankd.settings import ModelSettings, Settings
+from rerankd.types import BUILTIN
 
 ModelProgress = Callable[[str, str, float, float], None]
 """Called with a model's name, what is going on with it, and how much of how much is done."""

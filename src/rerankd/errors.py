@@ -10,14 +10,17 @@
     │  ├─ MethodNotAllowed     405
     │  ├─ RequestTimeout       408
     │  ├─ TooLarge             413
-    │  └─ UnsupportedMedia     415
+    │  ├─ UnsupportedMedia     415
+    │  └─ HeadTooLarge         431
     ├─ Refused                     we say no for now, with the seconds after which to try again
     │  ├─ RateLimited          429
     │  └─ Overloaded           503
     ├─ UpstreamError           502 somebody we asked has failed
     │  └─ UpstreamMalformed    502 its answer was not one
     ├─ DeadlineExceeded        504
+    ├─ Abandoned               499 nobody waits for the answer any more; it never leaves the engine
     ├─ EngineError             500 our bug or our hardware: details go to the log alone
+    ├─ BadSettings                 the configuration cannot be used; the message names the setting
     └─ LoadError                   a model cannot be served; met at start-up, before there is a request
        ├─ SourceUnreachable        its files could not be fetched
        ├─ UnsafeCheckpoint         its files could run code
@@ -93,6 +96,11 @@ class UnsupportedMedia(ClientError):
     status = 415
 
 
+class HeadTooLarge(ClientError):
+    code = "head_too_large"
+    status = 431
+
+
 class Refused(RerankError):
     code = "refused"
     status = 503
@@ -123,8 +131,17 @@ class DeadlineExceeded(RerankError):
     status = 504
 
 
+class Abandoned(RerankError):
+    code = "abandoned"
+    status = 499
+
+
 class EngineError(RerankError):
     code = "engine_error"
+
+
+class BadSettings(RerankError):
+    code = "bad_settings"
 
 
 class LoadError(RerankError):

@@ -17,8 +17,9 @@ import msgspec
 
 from rerankd.app import Application
 from rerankd.dialects.fields import documents_of, query_of, top_n_of
+from rerankd.engine.sources import name_of_source
 from rerankd.errors import BadRequest
-from rerankd.settings import Settings, name_of_source
+from rerankd.settings import Settings
 from rerankd.types import Call, RerankRequest, RerankResponse
 
 

@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from rerankd.errors import RerankError
+from rerankd.errors import BadSettings
+from rerankd.types import BUILTIN
 
 PREFIX = "RERANKD_"
 REASONS = {
@@ -24,15 +25,8 @@ REASONS = {
     "model_type": "must be a table",
 }
 DEFAULT_FILE = "rerankd.toml"
-BUILTIN = "builtin"
 SHORTEST_KEY = 8
 UNITS = {"": 1, "b": 1, "kib": 2**10, "kb": 10**3, "mib": 2**20, "mb": 10**6, "gib": 2**30, "gb": 10**9}
-
-
-class BadSettings(RerankError):
-    """The configuration cannot be used; the message names the setting."""
-
-    code = "bad_settings"
 
 
 def _bytes(value: object) -> object:
@@ -43,12 +37,6 @@ def _bytes(value: object) -> object:
     if unit is None or not number.strip().isdecimal():
         raise ValueError("a size is a number of bytes, or one with a unit, such as 32MiB")
     return int(number) * unit
-
-
-def name_of_source(source: str) -> str:
-    """The name of a model that was given as a source alone: the id, or a folder's own name."""
-    name = Path(source).resolve().name if source.startswith(("/", ".", "~")) or Path(source).is_dir() else source
-    return "".join(character if "!" <= character <= "~" else "_" for character in name) or "model"
 
 
 def _visible_ascii(name: str) -> str:

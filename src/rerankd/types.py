@@ -11,6 +11,10 @@ from typing import Literal
 
 import msgspec
 
+BUILTIN = "builtin"
+LEXICAL = "lexical"
+"""The models that come with rerankd, as names and as sources."""
+
 ScoreKind = Literal["probability", "logit", "cosine"]
 
 

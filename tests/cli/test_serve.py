@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from rerankd.app import Application
-from rerankd.cli.serve import EXAMPLE, _announce, _curl, _overrides, model_settings
+from rerankd.cli.serve import _announce, _curl, _overrides, model_settings
+from rerankd.dialects.fields import EXAMPLE
 from rerankd.dialects.superset import Superset
-from rerankd.settings import BadSettings, ModelSettings, Settings, load_settings
+from rerankd.errors import BadSettings
+from rerankd.settings import ModelSettings, Settings, load_settings
 from tests.cli.conftest import Run
 
 URL = "http://127.0.0.1:8000"

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from rerankd import errors
 from rerankd.dialects import root_error
-from rerankd.errors import BadRequest, ClientError, RateLimited, RerankError, UpstreamError
-from rerankd.settings import BadSettings
+from rerankd.errors import BadRequest, BadSettings, ClientError, RateLimited, RerankError, UpstreamError
 
 CLASSES = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, RerankError)]
 

@@ -6,9 +6,9 @@ from functools import partial
 
 import pytest
 
-from rerankd.engine.scorer import Abandoned, Watch
+from rerankd.engine.scorer import Watch
 from rerankd.engine.worker import DeviceThread
-from rerankd.errors import DeadlineExceeded
+from rerankd.errors import Abandoned, DeadlineExceeded
 
 
 async def test_all_work_runs_on_one_thread_in_the_order_in_which_it_came() -> None:

@@ -9,8 +9,9 @@ from fastapi.routing import iter_route_contexts
 from starlette.testclient import TestClient
 
 from rerankd.app import Application
+from rerankd.errors import BadSettings
 from rerankd.server.keys import check_exposure
-from rerankd.settings import BadSettings, Settings
+from rerankd.settings import Settings
 from tests.server.conftest import MakeApp, MakeClient, settings
 from tests.server.live import serving_on_a_port
 from tests.server.rerankers import Remembering

@@ -6,8 +6,9 @@ import httpx2
 import pytest
 
 from rerankd.app import Application
+from rerankd.errors import BadSettings
 from rerankd.server.serving import bind, url
-from rerankd.settings import BadSettings, ServerSettings
+from rerankd.settings import ServerSettings
 from tests.server.conftest import settings
 from tests.server.live import serving_on_a_port
 

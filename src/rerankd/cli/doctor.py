@@ -22,6 +22,7 @@ from rerankd.engine.loading import has_engine
 from rerankd.errors import RerankError
 from rerankd.server.keys import check_exposure, is_loopback
 from rerankd.settings import DEFAULT_FILE, Settings, load_settings, variables
+from rerankd.types import LEXICAL
 from rerankd.version import __version__
 
 MARKS = {"ok": "[green]ok[/]  ", "note": "[yellow]note[/]", "bad": "[red]bad[/] "}
@@ -63,7 +64,7 @@ def examine(config: Path | None) -> Iterator[Finding]:
     for model in served_models(settings):
         entry = inspect(model.origin)
         where = str(entry.folder) if entry.folder else entry.reason
-        known = bool(entry.folder) or entry.family == "lexical"
+        known = bool(entry.folder) or entry.family == LEXICAL
         yield Finding("ok" if known else "note", "model", f"{model.name}: {entry.family or model.origin}, {where}")
     yield Finding("ok", "pipeline", " > ".join(pipeline.order()))
 

@@ -15,6 +15,7 @@ from rerankd.app import served_models
 from rerankd.cli.terminal import print_json
 from rerankd.engine.inventory import Entry, inspect
 from rerankd.settings import ModelSettings, load_settings
+from rerankd.types import BUILTIN, LEXICAL
 
 WIDE = 10_000
 """Lines for a program are not folded."""
@@ -35,7 +36,7 @@ def list_models(
     """The configured models and those that come with rerankd, and whether their files are here."""
     configured = served_models(load_settings(config))
     known = {model.origin for model in configured}
-    extra = [ModelSettings(name=name) for name in ("builtin", "lexical") if name not in known]
+    extra = [ModelSettings(name=name) for name in (BUILTIN, LEXICAL) if name not in known]
     rows = [
         (model, inspect(model.origin), served)
         for group, served in ((configured, True), (extra, False))

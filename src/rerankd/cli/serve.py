@@ -12,12 +12,11 @@ from rich.console import Console
 
 from rerankd.app import Application
 from rerankd.cli.terminal import loading_bars, print_json
-from rerankd.settings import BadSettings, ModelSettings, Settings, load_settings, name_of_source
-
-EXAMPLE = {
-    "query": "What is the capital of France?",
-    "documents": ["The sky is blue.", "Paris is the capital of France.", "I like to eat pizza."],
-}
+from rerankd.dialects.fields import EXAMPLE
+from rerankd.engine.sources import name_of_source
+from rerankd.errors import BadSettings
+from rerankd.settings import ModelSettings, Settings, load_settings
+from rerankd.types import BUILTIN
 
 
 def serve(
@@ -73,7 +72,7 @@ def _overrides(models: list[str] | None, host: str | None, port: int | None, dev
         overrides["models"] = [_model(text, device, dtype) for text in models]
         overrides["defaults"] = {"model": None}
     elif (device, dtype) != ("auto", "auto"):
-        overrides["models"] = [_model("builtin", device, dtype)]
+        overrides["models"] = [_model(BUILTIN, device, dtype)]
     return overrides
 
 

@@ -23,6 +23,13 @@ EXPECTED = {
 """What a client is told about a field that is something else."""
 
 
+EXAMPLE = {
+    "query": "What is the capital of France?",
+    "documents": ["The sky is blue.", "Paris is the capital of France.", "I like to eat pizza."],
+}
+"""A request that every format can carry, to be shown and tried."""
+
+
 class TextDocument(msgspec.Struct):
     """A document as an object; its other fields are passed over."""
 

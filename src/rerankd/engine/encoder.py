@@ -39,12 +39,13 @@ class PackedEncoder:
         Equal sequences are computed once, and so get equal rows to the last bit.
         """
         started = perf_counter()
-        slots: dict[tuple[int, ...], int] = {}
-        slot_of = [slots.setdefault(tuple(sequence.ids), len(slots)) for sequence in sequences]
-        first = dict(zip(reversed(slot_of), reversed(sequences), strict=True))
-        distinct = self._distinct_rows([first[slot] for slot in range(len(slots))], pool, watch)
+        distinct: dict[tuple[int, ...], TokenSequence] = {}
+        for sequence in sequences:
+            distinct.setdefault(tuple(sequence.ids), sequence)
+        rows = self._distinct_rows(list(distinct.values()), pool, watch)
+        row_of = {ids: row for row, ids in enumerate(distinct)}
         watch.took("infer", started)
-        return distinct[torch.tensor(slot_of)]
+        return rows[torch.tensor([row_of[tuple(sequence.ids)] for sequence in sequences])]
 
     def _distinct_rows(
         self,

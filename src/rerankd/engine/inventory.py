@@ -8,10 +8,10 @@ from pathlib import Path
 import msgspec
 
 from rerankd.engine.checkpoint import Checkpoint
-from rerankd.engine.loading import BUILTIN, LEXICAL
 from rerankd.engine.minilm import find_minilm
 from rerankd.engine.sources import fetch
 from rerankd.errors import RerankError
+from rerankd.types import BUILTIN, LEXICAL
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -25,13 +25,13 @@ class Entry(msgspec.Struct, frozen=True):
 
 def inspect(source: str) -> Entry:
     if source == LEXICAL:
-        return Entry("lexical", reason="needs none")
+        return Entry(LEXICAL, reason="needs none")
     if source == BUILTIN:
         folder = find_minilm(offline=True)
         return (
-            Entry("builtin", reason="not here: BM25 alone until it can be fetched")
+            Entry(BUILTIN, reason="not here: BM25 alone until it can be fetched")
             if folder is None
-            else _found("builtin", folder)
+            else _found(BUILTIN, folder)
         )
     if importlib.util.find_spec("huggingface_hub") is None:
         return Entry("", reason="needs rerankd[engine]")

@@ -14,9 +14,7 @@ from rerankd.engine.scorer import Scorer, Watch
 from rerankd.engine.sources import fetch
 from rerankd.engine.worker import DeviceThread
 from rerankd.errors import LoadError, UnsupportedModel
-
-BUILTIN = "builtin"
-LEXICAL = "lexical"
+from rerankd.types import BUILTIN, LEXICAL
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,15 +11,8 @@ from dataclasses import dataclass, field
 from time import monotonic, perf_counter
 from typing import Protocol
 
-from rerankd.errors import DeadlineExceeded, RerankError
+from rerankd.errors import Abandoned, DeadlineExceeded
 from rerankd.types import ModelCard
-
-
-class Abandoned(RerankError):
-    """Nobody waits for this answer any more. It never leaves the engine."""
-
-    code = "abandoned"
-    status = 499
 
 
 @dataclass(slots=True)

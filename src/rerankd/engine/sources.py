@@ -37,6 +37,12 @@ def is_folder(source: str) -> bool:
     return source.startswith(("/", "./", "../", "~")) or Path(source).is_dir()
 
 
+def name_of_source(source: str) -> str:
+    """The name of a model that was given as a source alone: the id, or a folder's own name."""
+    name = Path(source).resolve().name if is_folder(source) else source
+    return "".join(character if "!" <= character <= "~" else "_" for character in name) or "model"
+
+
 def fetch(source: str, progress: Progress, *, revision: str | None = None, offline: bool = False) -> Path:
     """The folder that holds the files of `source`, downloaded where need be; with `offline`, the cache alone is asked.
 

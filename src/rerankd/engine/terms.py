@@ -37,8 +37,8 @@ Check = Callable[[], None]
 """Raises where nobody waits any more."""
 
 
-def _never() -> None:
-    """Somebody always waits."""
+def _nothing_to_check() -> None:
+    """Where somebody always waits."""
 
 
 class Terms(NamedTuple):
@@ -50,7 +50,7 @@ class Terms(NamedTuple):
     def total(self) -> int:
         return self.words.total() + self.pairs.total()
 
-    def bag(self, check: Check = _never) -> Counter[str]:
+    def bag(self, check: Check = _nothing_to_check) -> Counter[str]:
         """Words, pairs and the words' trigrams; each word is taken apart once, however often it stands there."""
         bag = Counter(self.pairs)
         for number, (word, times) in enumerate(self.words.items()):
@@ -62,7 +62,7 @@ class Terms(NamedTuple):
         return bag
 
 
-def read_terms(text: str, check: Check = _never) -> Terms:
+def read_terms(text: str, check: Check = _nothing_to_check) -> Terms:
     """The terms of a text; a long one never lies in memory as a list of them, and `check` is called now and then."""
     found = Terms(Counter(), Counter())
     for number, (unspaced, word) in enumerate(_runs(text)):

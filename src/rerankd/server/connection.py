@@ -16,7 +16,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from rerankd.dialects import root_error
-from rerankd.errors import BadRequest, ClientError, RequestTimeout
+from rerankd.errors import BadRequest, ClientError, HeadTooLarge, RequestTimeout
 
 MAX_HEAD = 64 * 2**10
 LINGER_BYTES = 2**20
@@ -25,11 +25,6 @@ STUCK_SECONDS = 30.0
 NO_REQUEST = BadRequest("This is no HTTP/1.1 request that can be understood.")
 
 log = logging.getLogger("rerankd.access")
-
-
-class HeadTooLarge(ClientError):
-    code = "head_too_large"
-    status = 431
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):

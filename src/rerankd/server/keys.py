@@ -10,8 +10,8 @@ from ipaddress import ip_address
 
 from starlette.requests import Request
 
-from rerankd.errors import Unauthenticated
-from rerankd.settings import BadSettings, Settings
+from rerankd.errors import BadSettings, Unauthenticated
+from rerankd.settings import Settings
 
 HEADERS = ("authorization", "x-api-key", "api-key")
 

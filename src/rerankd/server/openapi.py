@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from rerankd.dialects.base import Dialect
+from rerankd.dialects.fields import EXAMPLE
 from rerankd.dialects.root_error import ErrorBody
 
 REFERENCE = "#/components/schemas/{name}"
@@ -20,11 +22,6 @@ ERRORS = {
     "500": "The model failed.",
     "503": "There is no capacity now; `retry-after` says when to try again.",
     "504": "The deadline passed.",
-}
-EXAMPLE = {
-    "query": "What is the capital of France?",
-    "documents": ["The sky is blue.", "Paris is the capital of France.", "I like to eat pizza."],
-    "top_n": 2,
 }
 SECURITY = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "Needed where the server has a key."},
@@ -72,6 +69,6 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
     return next(choice for choice in schema["anyOf"] if choice.get("type") == "array")
 
 
-def _json(cls: type[Any], example: dict[str, Any] | None = None) -> dict[str, Any]:
+def _json(cls: type[Any], example: Mapping[str, Any] | None = None) -> dict[str, Any]:
     shown = {} if example is None else {"example": example}
     return {"application/json": {"schema": {"$ref": REFERENCE.format(name=cls.__name__)}, **shown}}

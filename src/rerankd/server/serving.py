@@ -13,8 +13,9 @@ from contextlib import contextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
+from rerankd.errors import BadSettings
 from rerankd.server.connection import BoundedHttpProtocol
-from rerankd.settings import BadSettings, ServerSettings
+from rerankd.settings import ServerSettings
 
 KEEP_ALIVE = 30
 DRAIN = 30

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import Any, overload
 
 import torch
 from transformers import BertConfig, BertModel, PreTrainedConfig, PreTrainedModel, XLMRobertaConfig, XLMRobertaModel
@@ -40,6 +40,25 @@ ARCHITECTURES = {
 MODULES = {"Transformer", "Pooling", "Normalize"}
 
 
+class Vectors(Sequence[tuple[float, ...]]):
+    """The rows of a tensor [documents, width] as tuples, made only where somebody asks for them."""
+
+    def __init__(self, rows: torch.Tensor) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[float, ...]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[tuple[float, ...]]: ...
+
+    def __getitem__(self, index: int | slice) -> tuple[float, ...] | Sequence[tuple[float, ...]]:
+        return Vectors(self._rows[index]) if isinstance(index, slice) else tuple(self._rows[index].tolist())
+
+
 @dataclass(frozen=True, slots=True)
 class Embedded:
     """Unit vectors [texts, width] in float32, the tokens of each text as fed to the model, and which were cut."""
@@ -47,6 +66,9 @@ class Embedded:
     vectors: torch.Tensor
     sequences: list[TokenSequence]
     truncated: list[int]
+
+    def tuples(self) -> Vectors:
+        return Vectors(self.vectors)
 
     def pick(self, indexes: Sequence[int]) -> Embedded:
         cut = set(self.truncated)
@@ -90,13 +112,13 @@ class BiEncoder:
 
     def score(self, query: str, documents: Sequence[str], watch: Watch) -> Scored:
         embedded = self.embed([query, *documents], watch)
-        vectors = embedded.vectors[1:]
+        asked, candidates = embedded.pick([0]), embedded.pick(range(1, len(documents) + 1))
         return Scored(
-            scores=(vectors @ embedded.vectors[0]).tolist(),
+            scores=(candidates.vectors @ asked.vectors[0]).tolist(),
             tokens=sum(map(len, embedded.sequences)),
-            truncated=[index - 1 for index in embedded.truncated if index],
-            query_truncated=0 in embedded.truncated,
-            embeddings=[tuple(vector) for vector in vectors.tolist()],
+            truncated=candidates.truncated,
+            query_truncated=bool(asked.truncated),
+            embeddings=candidates.tuples(),
         )
 
 

@@ -19,11 +19,11 @@ from rerankd.engine.bm25 import Bag
 from rerankd.engine.checkpoint import Checkpoint, Progress
 from rerankd.engine.families.lexical import Lexical, count_terms, probability, query_weights
 from rerankd.engine.fluency import Known, Vocabulary, fluency
-from rerankd.engine.loading import BUILTIN, has_engine
+from rerankd.engine.loading import has_engine
 from rerankd.engine.minilm import find_minilm
 from rerankd.engine.scorer import Scored, Scorer, Watch
 from rerankd.engine.terms import read_terms
-from rerankd.types import ModelCard
+from rerankd.types import BUILTIN, ModelCard
 
 if TYPE_CHECKING:
     from rerankd.engine.families.bi_encoder import BiEncoder, Embedded
@@ -54,13 +54,13 @@ class Builtin:
 
     def score(self, query: str, documents: Sequence[str], watch: Watch) -> Scored:
         texts = self.read([query, *documents], watch)
-        vectors = texts.embedded.vectors[1:]
+        asked, candidates = texts.pick([0]), texts.pick(range(1, len(documents) + 1))
         return Scored(
-            scores=self.fused(query, texts.pick([0]), texts.pick(range(1, len(documents) + 1)), watch),
+            scores=self.fused(query, asked, candidates, watch),
             tokens=sum(map(len, texts.embedded.sequences)),
-            truncated=[index - 1 for index in texts.embedded.truncated if index],
-            query_truncated=0 in texts.embedded.truncated,
-            embeddings=[tuple(vector) for vector in vectors.tolist()],
+            truncated=candidates.embedded.truncated,
+            query_truncated=bool(asked.embedded.truncated),
+            embeddings=candidates.embedded.tuples(),
         )
 
     def read(self, texts: Sequence[str], watch: Watch) -> Texts:

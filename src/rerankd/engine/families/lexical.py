@@ -10,7 +10,7 @@ from rerankd.engine import bm25
 from rerankd.engine.bm25 import GRAM_WEIGHT, Bag
 from rerankd.engine.scorer import Scored, Watch
 from rerankd.engine.terms import Terms, grams, read_terms
-from rerankd.types import ModelCard
+from rerankd.types import LEXICAL, ModelCard
 
 STEEPNESS = 10.0
 EVEN_ODDS = 0.35
@@ -21,9 +21,9 @@ class Lexical:
     def __init__(self, name: str, notice: str | None = None) -> None:
         self.card = ModelCard(
             name=name,
-            family="lexical",
+            family=LEXICAL,
             score="probability",
-            source="lexical",
+            source=LEXICAL,
             device="cpu",
             dtype="float64",
             listwise=True,
