@@ -46,3 +46,7 @@ def test_a_heavier_word_decides() -> None:
 def test_documents_without_words_score_zero(texts: list[str]) -> None:
     assert scores({"fox": 1.0}, bags(*texts)) == [0.0] * len(texts)
     assert scores({}, bags(*texts)) == [0.0] * len(texts)
+
+
+def test_a_word_that_both_of_two_documents_hold_still_says_something() -> None:
+    assert min(scores({"fox": 1.0}, bags("red fox", "blue fox"))) > 0.5
