@@ -39,6 +39,13 @@ def test_a_request_asks_for_everything_and_returns_nothing_beside_scores_unless_
     )
 
 
+def test_a_request_is_somebodys_who_waits_and_cuts_only_what_the_model_cannot_hold_unless_it_says_so() -> None:
+    request = RerankRequest(query="q", documents=(Document("a"),))
+    assert (request.truncation, request.priority) == (True, "interactive")
+    lengths = (request.max_tokens_per_doc, request.max_chunks_per_doc, request.overlap_tokens)
+    assert (request.instruction, *lengths) == (None, None, None, None)
+
+
 def test_an_empty_text_is_a_document() -> None:
     assert Document("").text == ""
 

@@ -17,6 +17,9 @@ LEXICAL = "lexical"
 
 ScoreKind = Literal["probability", "logit", "cosine"]
 
+Priority = Literal["interactive", "batch"]
+"""Who waits: a person, or a job that can let others go first."""
+
 
 class Document(msgspec.Struct, frozen=True, gc=False):
     """One text to be ranked. An empty text is legal."""
@@ -27,7 +30,10 @@ class Document(msgspec.Struct, frozen=True, gc=False):
 class RerankRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One query, the documents to put in order for it, and what the answer should hold.
 
-    `model` is the name that was asked for, or None for the default; `top_n` None means all documents.
+    `model` is the name that was asked for, or None for the default; `top_n` None means all documents. `instruction` is
+    what the ranking should follow, where a model can. Lengths are in tokens of the model: `max_tokens_per_doc` cuts each
+    document; `max_chunks_per_doc` scores a long one in at most so many windows, which share `overlap_tokens`, and the best
+    counts. With `truncation` False a text that the model cannot hold is an error; a cut that was asked for is none.
     """
 
     query: str
@@ -36,6 +42,12 @@ class RerankRequest(msgspec.Struct, frozen=True, kw_only=True):
     top_n: int | None = None
     return_documents: bool = False
     return_embeddings: bool = False
+    instruction: str | None = None
+    max_tokens_per_doc: int | None = None
+    max_chunks_per_doc: int | None = None
+    overlap_tokens: int | None = None
+    truncation: bool = True
+    priority: Priority = "interactive"
 
 
 class Result(msgspec.Struct, frozen=True, gc=False):
@@ -75,7 +87,8 @@ class RerankResponse(msgspec.Struct, frozen=True, kw_only=True):
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     """Facts about a served model. They are looked up by name and never asked of a Reranker.
 
-    `listwise` models score a document in the company of the others: such a request is never split.
+    `listwise` models score a document in the company of the others: such a request is never split. `instructions` says that
+    the model follows an instruction.
     """
 
     name: str
@@ -87,6 +100,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     max_length: int | None = None
     listwise: bool = False
     embeddings: bool = False
+    instructions: bool = False
     notice: str | None = None
 
 
