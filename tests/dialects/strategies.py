@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
+from rerankd.dialects.fields import MOST_CHUNKS, MOST_OVERLAP, MOST_TOKENS
 from rerankd.types import Document, RerankRequest, RerankResponse, Result, Usage
 
 TEXTS = st.text(max_size=20)
@@ -18,6 +19,12 @@ REQUESTS = st.builds(
     top_n=st.none() | st.integers(1, 2**62),
     return_documents=st.booleans(),
     return_embeddings=st.booleans(),
+    instruction=st.none() | st.text(min_size=1, max_size=20),
+    max_tokens_per_doc=st.none() | st.integers(1, MOST_TOKENS),
+    max_chunks_per_doc=st.none() | st.integers(1, MOST_CHUNKS),
+    overlap_tokens=st.none() | st.integers(0, MOST_OVERLAP),
+    truncation=st.booleans(),
+    priority=st.sampled_from(["interactive", "batch"]),
 )
 
 RESULTS = st.builds(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from rerankd.dialects.base import Dialect
 from rerankd.dialects.local import Local
+from rerankd.dialects.root_request import RootRequest
 from rerankd.dialects.superset import Superset
 from rerankd.errors import BadRequest, UpstreamMalformed
 from rerankd.types import Call, Document, RerankRequest, RerankResponse, Result, Usage
@@ -70,7 +71,9 @@ def test_an_answer_is_given_under_the_name_that_was_asked_for(dialect: Dialect) 
 
 @every_dialect
 @pytest.mark.parametrize(
-    "optional", ["model", "top_n", "return_documents", "return_embeddings"], ids=lambda name: f"{name} null"
+    "optional",
+    sorted({field.name for field in msgspec.structs.fields(RootRequest)} - {"query", "documents"}),
+    ids=lambda name: f"{name} null",
 )
 def test_null_means_absent_for_every_optional_field(dialect: Dialect, optional: str) -> None:
     fields: dict[str, Any] = {"query": "q", "documents": ["a"]}
@@ -81,7 +84,7 @@ def test_null_means_absent_for_every_optional_field(dialect: Dialect, optional: 
 @every_dialect
 def test_unknown_fields_are_passed_over_wherever_they_stand(dialect: Dialect) -> None:
     documents = [{"text": "a", "title": {"x": [1, None]}}]
-    body = {"query": "q", "documents": documents, "max_chunks_per_doc": 3, "": {"deep": [[[]]]}}
+    body = {"query": "q", "documents": documents, "rank_fields": ["title"], "": {"deep": [[[]]]}}
     assert dialect.parse_request(json.dumps(body).encode()).documents == (Document("a"),)
 
 

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rerankd.dialects.base import Dialect
-from rerankd.dialects.fields import EXPECTED
+from rerankd.dialects.fields import EXPECTED, MOST_CHUNKS, MOST_OVERLAP, MOST_TOKENS
 from rerankd.dialects.local import Local
 from rerankd.dialects.superset import Superset
 from rerankd.errors import BadRequest
@@ -72,6 +72,23 @@ def with_field(name: str, value: str) -> bytes:
         ("return_documents", '"yes"', "return_documents", "not a string"),
         ("return_documents", "1", "return_documents", "not a number"),
         ("return_embeddings", "[]", "return_embeddings", "not a list"),
+        ("instruction", "7", "instruction", "not a number"),
+        ("instruct", '["Find answers."]', "instruct", "not a list"),
+        ("max_tokens_per_doc", "0", "max_tokens_per_doc", "from 1"),
+        ("max_tokens_per_doc", "1.5", "max_tokens_per_doc", "not a decimal number"),
+        ("max_tokens_per_doc", "9" * 5000, "max_tokens_per_doc", "out of range"),
+        ("max_doc_length", "true", "max_doc_length", "not true or false"),
+        ("max_chunks_per_doc", "-1", "max_chunks_per_doc", "from 1"),
+        ("max_chunk_per_doc", '"3"', "max_chunk_per_doc", "not a string"),
+        ("overlap_tokens", "-1", "overlap_tokens", "from 0"),
+        ("overlap_tokens", "1e400", "overlap_tokens", "out of range"),
+        ("truncation", '"END"', "truncation", "not a string"),
+        ("truncation", "0", "truncation", "not a number"),
+        ("truncate", "0", "truncate", "not a number"),
+        ("truncate", '"START"', "truncate", "must be true, false"),
+        ("priority", '"high"', "priority", '"interactive", "batch" or a whole number'),
+        ("priority", "true", "priority", "not true or false"),
+        ("priority", "0.5", "priority", "not a decimal number"),
     ],
 )
 def test_a_field_that_is_wrong_is_named_with_what_it_is(field: str, value: str, param: str, says: str) -> None:
@@ -289,6 +306,12 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "top_n": st.none() | st.integers(-2, 100),
     "return_documents": st.none() | st.booleans(),
     "return_embeddings": st.none() | st.booleans(),
+    "instruction": st.none() | st.text(max_size=5),
+    "max_tokens_per_doc": st.none() | st.integers(-1, 100),
+    "max_chunks_per_doc": st.none() | st.integers(-1, 100) | st.just(MOST_CHUNKS + 1),
+    "overlap_tokens": st.none() | st.integers(-2, 100) | st.just(MOST_OVERLAP + 1),
+    "truncation": st.none() | st.booleans(),
+    "priority": st.none() | st.integers() | st.sampled_from(["interactive", "batch"]),
 }
 BODIES = st.fixed_dictionaries(
     {}, optional={name: sound | ANY_JSON for name, sound in FIELDS.items()} | {"unknown": st.integers()}
@@ -309,7 +332,17 @@ def is_sound(body: dict[str, Any]) -> bool:
         and isinstance(body.get("model"), str | None)
         and isinstance(body.get("return_documents"), bool | None)
         and isinstance(body.get("return_embeddings"), bool | None)
+        and isinstance(body.get("instruction"), str | None)
+        and isinstance(body.get("truncation"), bool | None)
+        and is_within(body.get("max_tokens_per_doc"), 1, MOST_TOKENS)
+        and is_within(body.get("max_chunks_per_doc"), 1, MOST_CHUNKS)
+        and is_within(body.get("overlap_tokens"), 0, MOST_OVERLAP)
+        and (type(body.get("priority")) is int or body.get("priority") in (None, "interactive", "batch"))
     )
+
+
+def is_within(value: object, least: int, most: int) -> bool:
+    return value is None or (type(value) is int and least <= value <= most)
 
 
 @given(body=BODIES)

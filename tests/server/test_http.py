@@ -75,6 +75,30 @@ def test_warnings_are_told_in_a_header_that_is_always_ascii(make_client: MakeCli
     assert client.post(path, json=FRANCE).headers["x-rerankd-warning"] == "2 of 3 cut; gr??er"
 
 
+def test_warnings_are_in_the_body_too_where_its_format_has_a_place_for_them(make_client: MakeClient) -> None:
+    client = make_client(reranker=Remembering(warnings=("2 of 3 cut", "größer")))
+    assert client.post("/v1/rerank", json=FRANCE).json()["meta"]["warnings"] == ["2 of 3 cut", "größer"]
+    assert "cut" not in client.post("/rerank", json=FRANCE).text
+    silent = make_client(reranker=Remembering()).post("/v1/rerank", json=FRANCE)
+    assert "warnings" not in silent.json()["meta"]
+
+
+@both
+def test_what_a_client_asks_for_reaches_the_model(make_client: MakeClient, path: str) -> None:
+    reranker = Remembering()
+    options = {
+        "instruction": "Find answers.",
+        "max_tokens_per_doc": 7,
+        "max_chunks_per_doc": 2,
+        "overlap_tokens": 1,
+        "truncation": False,
+        "priority": "batch",
+    }
+    assert make_client(reranker=reranker).post(path, json={**FRANCE, **options}).status_code == 200
+    (request,) = reranker.requests
+    assert {name: getattr(request, name) for name in options} == options
+
+
 @both
 def test_an_answer_without_a_warning_has_no_header_for_one(shared_client: TestClient, path: str) -> None:
     assert "x-rerankd-warning" not in shared_client.post(path, json=FRANCE).headers

@@ -68,6 +68,8 @@ def values(schema: Json) -> st.SearchStrategy[Any]:
         return values(resolve(schema["$ref"]))
     if "anyOf" in schema:
         return st.one_of([values(choice) for choice in schema["anyOf"]])
+    if "enum" in schema:
+        return st.sampled_from(schema["enum"])
     match schema["type"]:
         case "null":
             return st.none()
@@ -80,15 +82,19 @@ def values(schema: Json) -> st.SearchStrategy[Any]:
         case "array":
             return st.lists(values(schema["items"]), min_size=schema.get("minItems", 0), max_size=4)
         case "object":
-            properties = {name: values(inner) for name, inner in schema["properties"].items()}
-            if "model" in properties:
-                properties["model"] = st.sampled_from([*SERVED, None])
-            required = set(schema.get("required", ()))
-            return st.fixed_dictionaries(
-                {name: value for name, value in properties.items() if name in required},
-                optional={name: value for name, value in properties.items() if name not in required},
-            )
+            return objects(schema)
     raise AssertionError(f"a schema of a new kind: {schema}")
+
+
+def objects(schema: Json) -> st.SearchStrategy[Any]:
+    properties = {name: values(inner) for name, inner in schema["properties"].items()}
+    if "model" in properties:
+        properties["model"] = st.sampled_from([*SERVED, None])
+    required = set(schema.get("required", ()))
+    return st.fixed_dictionaries(
+        {name: value for name, value in properties.items() if name in required},
+        optional={name: value for name, value in properties.items() if name not in required},
+    )
 
 
 def check(value: Any, schema: Json) -> None:
@@ -201,3 +207,22 @@ def test_top_n_is_never_negative(make_client: MakeClient, path: str) -> None:
     reference = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]
     top_n = document["components"]["schemas"][reference.rsplit("/", 1)[1]]["properties"]["top_n"]
     assert {"type": "integer", "minimum": 0} in top_n["anyOf"]
+
+
+@pytest.mark.parametrize("path", ROUTES)
+@pytest.mark.parametrize(
+    ("field", "least"), [("max_tokens_per_doc", 1), ("max_chunks_per_doc", 1), ("overlap_tokens", 0)]
+)
+def test_lengths_have_their_bounds(path: str, field: str, least: int) -> None:
+    properties = resolve(request_schema(path)["$ref"])["properties"]
+    (number,) = [choice for choice in properties[field]["anyOf"] if choice["type"] == "integer"]
+    assert number["minimum"] == least < number["maximum"]
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_every_option_says_what_it_does(path: str) -> None:
+    properties = resolve(request_schema(path)["$ref"])["properties"]
+    plain = {"model", "query", "documents", "top_n", "return_documents", "return_embeddings"}
+    options = {name: schema.get("description", "") for name, schema in properties.items() if name not in plain}
+    assert len(options) == 10
+    assert all(text.endswith(".") for text in options.values())

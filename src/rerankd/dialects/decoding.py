@@ -17,9 +17,10 @@ from rerankd.errors import BadRequest, UpstreamMalformed
 Shape = TypeVar("Shape")
 
 AT_BYTE = re.compile(r"\(byte (\d+)\)")
-AT_PATH = re.compile(r" - at `\$\.?(.*)`$")
+AT_PATH = re.compile(r" - at `\$\.?([^`]*)`\Z")
 GOT = re.compile(r"got `(\w+)`")
 MISSING = re.compile(r"missing required field `(\w+)`")
+OF_A_CHOICE = "Invalid enum value"
 INDEX = re.compile(r"\[\d+\]")
 UNESCAPED = rb"(?<!\\)(?:\\\\)*"
 LONE_SURROGATE = re.compile(
@@ -54,6 +55,14 @@ def decode(decoder: msgspec.json.Decoder[Shape], body: bytes, expected: Mapping[
         raise BadRequest("The body is nested too deeply.") from None
 
 
+def convert(values: Mapping[str, object], kind: type[Shape], expected: Mapping[str, str]) -> Shape:
+    """Python values as `kind`, checked as a body's are. Raises `BadRequest`."""
+    try:
+        return msgspec.convert(values, kind)
+    except msgspec.ValidationError as error:
+        raise _wrong_field(str(error), expected) from None
+
+
 def decode_answer(decoder: msgspec.json.Decoder[Shape], body: bytes) -> Shape:
     """An upstream's answer as the decoder's type. Raises `UpstreamMalformed`."""
     try:
@@ -65,23 +74,27 @@ def decode_answer(decoder: msgspec.json.Decoder[Shape], body: bytes) -> Shape:
 def _wrong_field(reason: str, expected: Mapping[str, str]) -> BadRequest:
     path = AT_PATH.search(reason)
     if path is None:
-        return BadRequest(f"The body must be a JSON object, not {_got(reason)}.")
+        return BadRequest(f"The body must be a JSON object{_but_got(reason)}.")
     param = path.group(1)
+    must_be = expected[_field(param)]
+    if reason.startswith(OF_A_CHOICE):  # the one reason that quotes the client: nothing more is read from it
+        return BadRequest(f"`{param}` must be {must_be}.", param=param)
     missing = MISSING.search(reason)
     if missing:
-        return BadRequest(f"`{param}` lacks `{missing.group(1)}`; it must be {expected[_field(param)]}.", param=param)
+        return BadRequest(f"`{param}` lacks `{missing.group(1)}`; it must be {must_be}.", param=param)
     if "out of range" in reason:
         return BadRequest(f"`{param}` is out of range.", param=param)
-    return BadRequest(f"`{param}` must be {expected[_field(param)]}, not {_got(reason)}.", param=param)
+    return BadRequest(f"`{param}` must be {must_be}{_but_got(reason)}.", param=param)
 
 
 def _field(path: str) -> str:
     return INDEX.sub("[]", path)
 
 
-def _got(reason: str) -> str:
+def _but_got(reason: str) -> str:
+    """What was found instead, where the reason says more than that a bound was passed."""
     got = GOT.search(reason)
-    return KINDS.get(got.group(1), got.group(1)) if got else "that"
+    return f", not {KINDS.get(got.group(1), got.group(1))}" if got else ""
 
 
 def _where_and_why(body: bytes, reason: str) -> str:

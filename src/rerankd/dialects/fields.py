@@ -9,6 +9,11 @@ import msgspec
 from rerankd.errors import BadRequest
 from rerankd.types import Document
 
+MOST_TOKENS = 2**31 - 1
+MOST_CHUNKS = 10_000
+MOST_OVERLAP = 8192
+"""The largest numbers that are taken: a cut may be as far out as a client likes, but windows are work."""
+
 DOCUMENT = 'a string or an object {"text": string}'
 EXPECTED = {
     "model": "a string",
@@ -19,6 +24,16 @@ EXPECTED = {
     "top_n": "a whole number",
     "return_documents": "true or false",
     "return_embeddings": "true or false",
+    "instruction": "a string",
+    "instruct": "a string",
+    "max_tokens_per_doc": f"a whole number from 1 to {MOST_TOKENS}",
+    "max_doc_length": f"a whole number from 1 to {MOST_TOKENS}",
+    "max_chunks_per_doc": f"a whole number from 1 to {MOST_CHUNKS}",
+    "max_chunk_per_doc": f"a whole number from 1 to {MOST_CHUNKS}",
+    "overlap_tokens": f"a whole number from 0 to {MOST_OVERLAP}",
+    "truncation": "true or false",
+    "truncate": 'true, false, "END" or "NONE"',
+    "priority": '"interactive", "batch" or a whole number',
 }
 """What a client is told about a field that is something else."""
 

@@ -11,22 +11,15 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from rerankd.dialects import root_error
+from rerankd.dialects import root_error, root_request
 from rerankd.dialects.decoding import decode, decode_answer
-from rerankd.dialects.fields import EXPECTED, DocumentField, documents_of, query_of, top_n_of
+from rerankd.dialects.fields import EXPECTED
 from rerankd.errors import RerankError
 from rerankd.types import Call, Document, RerankRequest, RerankResponse, Result, Usage
 
 
-class LocalRequest(msgspec.Struct, omit_defaults=True):
+class LocalRequest(root_request.RootRequest):
     """What to rank. `top_n` 0, null or absent means all documents."""
-
-    model: str | None = None
-    query: str | None = None
-    documents: list[DocumentField] | None = None
-    top_n: int | None = None
-    return_documents: bool | None = None
-    return_embeddings: bool | None = None
 
 
 class LocalResult(msgspec.Struct):
@@ -59,27 +52,10 @@ class Local:
     response_losses = frozenset({"usage.cached_tokens", "usage.estimated", "warnings"})
 
     def parse_request(self, body: bytes) -> RerankRequest:
-        fields = decode(_requests, body, EXPECTED)
-        return RerankRequest(
-            query=query_of(fields.query),
-            documents=documents_of(fields.documents),
-            model=fields.model,
-            top_n=top_n_of(fields.top_n),
-            return_documents=bool(fields.return_documents),
-            return_embeddings=bool(fields.return_embeddings),
-        )
+        return root_request.parse(decode(_requests, body, EXPECTED), return_documents=False)
 
     def render_request(self, request: RerankRequest) -> bytes:
-        return msgspec.json.encode(
-            LocalRequest(
-                model=request.model,
-                query=request.query,
-                documents=[document.text for document in request.documents],
-                top_n=request.top_n,
-                return_documents=request.return_documents or None,
-                return_embeddings=request.return_embeddings or None,
-            )
-        )
+        return root_request.render(LocalRequest, request, return_documents=request.return_documents or None)
 
     def render_response(self, response: RerankResponse, request: RerankRequest, call: Call) -> bytes:
         usage = LocalUsage(response.usage.total_tokens)

@@ -14,24 +14,17 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from rerankd.dialects import root_error
+from rerankd.dialects import root_error, root_request
 from rerankd.dialects.decoding import decode, decode_answer
-from rerankd.dialects.fields import EXPECTED, DocumentField, TextDocument, documents_of, query_of, top_n_of
+from rerankd.dialects.fields import EXPECTED, TextDocument
 from rerankd.errors import RerankError
 from rerankd.types import Call, Document, RerankRequest, RerankResponse, Result, Usage
 
 DOCUMENTS_PER_SEARCH_UNIT = 100
 
 
-class SupersetRequest(msgspec.Struct, omit_defaults=True):
+class SupersetRequest(root_request.RootRequest):
     """What to rank. `top_n` 0, null or absent means all documents; `return_documents` is true unless said otherwise."""
-
-    model: str | None = None
-    query: str | None = None
-    documents: list[DocumentField] | None = None
-    top_n: int | None = None
-    return_documents: bool | None = None
-    return_embeddings: bool | None = None
 
 
 class SupersetResult(msgspec.Struct):
@@ -139,27 +132,10 @@ class Superset:
     response_losses = frozenset({"usage.estimated"})
 
     def parse_request(self, body: bytes) -> RerankRequest:
-        fields = decode(_requests, body, EXPECTED)
-        return RerankRequest(
-            query=query_of(fields.query),
-            documents=documents_of(fields.documents),
-            model=fields.model,
-            top_n=top_n_of(fields.top_n),
-            return_documents=fields.return_documents is not False,
-            return_embeddings=bool(fields.return_embeddings),
-        )
+        return root_request.parse(decode(_requests, body, EXPECTED), return_documents=True)
 
     def render_request(self, request: RerankRequest) -> bytes:
-        return msgspec.json.encode(
-            SupersetRequest(
-                model=request.model,
-                query=request.query,
-                documents=[document.text for document in request.documents],
-                top_n=request.top_n,
-                return_documents=request.return_documents,
-                return_embeddings=request.return_embeddings or None,
-            )
-        )
+        return root_request.render(SupersetRequest, request, return_documents=request.return_documents)
 
     def render_response(self, response: RerankResponse, request: RerankRequest, call: Call) -> bytes:
         tokens = response.usage.total_tokens
