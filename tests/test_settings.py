@@ -34,6 +34,7 @@ def test_nothing_has_to_be_set() -> None:
     assert (settings.server.host, settings.server.port) == ("127.0.0.1", 8000)
     assert (settings.server.deadline, settings.server.max_body) == (60, 32 * 2**20)
     assert (settings.auth.mode, settings.api_key, settings.models) == ("auto", None, ())
+    assert (settings.engine.max_wait, settings.engine.batch_tokens) == (30, None)
 
 
 def test_a_file_sets_what_it_names_and_leaves_the_rest() -> None:
@@ -46,6 +47,18 @@ def test_a_file_sets_what_it_names_and_leaves_the_rest() -> None:
     assert settings.auth.mode == "off"
     assert settings.models == (ModelSettings(name="fast", source="lexical", aliases=("quick",)),)
     assert settings.defaults.model == "quick"
+
+
+def test_a_model_is_as_its_maker_left_it_unless_the_file_says_otherwise() -> None:
+    names = ("max_query_length", "score", "instruction", "quantization", "prefix_reuse")
+
+    def how(toml: str) -> tuple[object, ...]:
+        (model,) = load_settings(written(f'[[models]]\nname = "qwen"\n{toml}')).models
+        return tuple(getattr(model, name) for name in names)
+
+    assert how("") == (None, "auto", None, "none", True)
+    said = 'max_query_length = 64\nscore = "logit"\ninstruction = "Find."\nquantization = "int8"\nprefix_reuse = false'
+    assert how(said) == (64, "logit", "Find.", "int8", False)
 
 
 def test_the_file_of_this_folder_is_read_where_none_is_named() -> None:
@@ -77,6 +90,8 @@ def test_a_variable_wins_over_the_file_and_the_command_line_over_both(monkeypatc
         ("RERANKD_SERVER_MAX_DOCUMENTS", "7", "server", "max_documents", 7),
         ("RERANKD_SERVER_RECEIVE_TIMEOUT", "3", "server", "receive_timeout", 3),
         ("RERANKD_AUTH_MODE", "off", "auth", "mode", "off"),
+        ("RERANKD_ENGINE_MAX_WAIT", "2.5", "engine", "max_wait", 2.5),
+        ("RERANKD_ENGINE_BATCH_TOKENS", "2048", "engine", "batch_tokens", 2048),
         ("RERANKD_DEFAULTS_MODEL", "builtin", "defaults", "model", "builtin"),
     ],
 )
@@ -178,6 +193,14 @@ def test_an_unknown_variable_is_refused_and_the_known_ones_are_told(name: str, m
         ({"models": [{"name": "a", "device": "tpu"}]}, "models.0.device"),
         ({"models": [{"name": "a", "dtype": "int8"}]}, "models.0.dtype"),
         ({"models": [{"name": "a", "max_length": 31}]}, "models.0.max_length"),
+        ({"models": [{"name": "a", "max_query_length": 0}]}, "models.0.max_query_length"),
+        ({"models": [{"name": "a", "score": "cosine"}]}, "models.0.score"),
+        ({"models": [{"name": "a", "instruction": ""}]}, "models.0.instruction"),
+        ({"models": [{"name": "a", "quantization": "int4"}]}, "models.0.quantization"),
+        ({"models": [{"name": "a", "prefix_reuse": "sometimes"}]}, "models.0.prefix_reuse"),
+        ({"engine": {"max_wait": 0}}, "engine.max_wait"),
+        ({"engine": {"max_wait": float("inf")}}, "engine.max_wait"),
+        ({"engine": {"batch_tokens": 63}}, "engine.batch_tokens"),
     ],
 )
 def test_a_bad_value_is_refused_and_the_setting_named(table: dict[str, Any], named: str) -> None:

@@ -91,6 +91,22 @@ class ModelSettings(Section):
     max_length: int | None = Field(
         None, ge=32, le=2**20, description="Tokens of one sequence, where less than the model allows is wanted."
     )
+    max_query_length: int | None = Field(
+        None, ge=1, le=2**20, description="Tokens of a query, where another limit than the model's own is wanted."
+    )
+    score: Literal["auto", "probability", "logit"] = Field(
+        "auto",
+        description="auto: the model's own scale; probability: the sigmoid of its logit; logit: the logit as it is.",
+    )
+    instruction: str | None = Field(
+        None, min_length=1, description="What the ranking follows where a request says nothing, if the model can."
+    )
+    quantization: Literal["none", "int8"] = Field(
+        "none", description="int8: faster and less exact products of weights; see docs/performance.md."
+    )
+    prefix_reuse: bool = Field(
+        True, description="Compute the part of a prompt that all documents of a request share only once."
+    )
     aliases: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         (), description="Further names under which requests may ask for this model."
     )
@@ -98,6 +114,21 @@ class ModelSettings(Section):
     @property
     def origin(self) -> str:
         return self.source or self.name
+
+
+class EngineSettings(Section):
+    max_wait: float = Field(
+        30.0,
+        gt=0,
+        le=3600,
+        description="Seconds; a request that would wait longer, by the measured rate, is refused with 503.",
+    )
+    batch_tokens: int | None = Field(
+        None,
+        ge=64,
+        le=2**20,
+        description="Tokens computed at a time; None measures at load what the device is best at.",
+    )
 
 
 class DefaultSettings(Section):
@@ -110,6 +141,7 @@ class Settings(Section):
     api_key: Key | None = Field(None, description="One static key that requests must bring, of at least 8 characters.")
     server: ServerSettings = ServerSettings()
     auth: AuthSettings = AuthSettings()
+    engine: EngineSettings = EngineSettings()
     models: tuple[ModelSettings, ...] = ()
     defaults: DefaultSettings = DefaultSettings()
 
