@@ -7,8 +7,12 @@ import pytest
 from httpx2 import Response
 from starlette.testclient import TestClient
 
+from rerankd.app import Application
+from rerankd.catalog import Catalog
 from rerankd.errors import DeadlineExceeded, EngineError, Overloaded, RateLimited, RerankError, UpstreamError
-from tests.server.conftest import MakeClient
+from rerankd.server.http import create_app
+from rerankd.types import ModelCard
+from tests.server.conftest import MakeClient, settings
 from tests.server.rerankers import Failing, Remembering
 
 ROUTES = ["/rerank", "/v1/rerank"]
@@ -326,6 +330,24 @@ def test_the_models_and_their_aliases_are_listed_as_openai_lists_models(shared_c
     for model in body["data"]:
         assert (model["object"], model["type"], model["score"]) == ("model", "rerank", "probability")
         assert isinstance(model["created"], int)
+
+
+def test_a_model_is_listed_with_what_its_card_says_of_it() -> None:
+    card = ModelCard(
+        name="qwen",
+        family="yes_no",
+        score="logit",
+        source="s",
+        device="cuda:1",
+        dtype="bfloat16",
+        max_length=8192,
+        instructions=True,
+    )
+    with Application(settings()) as application:
+        application.catalog = Catalog([card], {"alias": "qwen"})
+        body = TestClient(create_app(application)).get("/v1/models").json()
+    facts = {"score": "logit", "max_length": 8192, "instructions": True, "dtype": "bfloat16", "device": "cuda:1"}
+    assert [{name: model[name] for name in facts} for model in body["data"]] == [facts, facts]
 
 
 @both

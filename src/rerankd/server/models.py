@@ -10,6 +10,9 @@ from starlette.responses import Response
 
 from rerankd.catalog import Catalog
 
+FACTS = ("score", "max_length", "instructions", "dtype", "device")
+"""What a client is told of a model's card: how to read its scores, and what it can be asked."""
+
 
 def models_route(catalog: Catalog) -> Callable[[], Awaitable[Response]]:
     started = int(time())
@@ -22,15 +25,16 @@ def models_route(catalog: Catalog) -> Callable[[], Awaitable[Response]]:
             "owned_by": "rerankd",
             "root": root,
             "type": "rerank",
-            "score": cards[root].score,
-            "max_length": cards[root].max_length,
+            **{fact: getattr(cards[root], fact) for fact in FACTS},
         }
         for name, root in [*((name, name) for name in cards), *catalog.aliases.items()]
     ]
     body = msgspec.json.encode({"object": "list", "data": listed})
 
     async def models() -> Response:
-        """OpenAI's list; `root` is the model behind an alias, `score` the scale on which it answers."""
+        """OpenAI's list; `root` is the model behind an alias, `score` the scale on which it answers, `max_length` the tokens
+        that it reads at once (null: any), `instructions` whether it follows one.
+        """
         return Response(body, media_type="application/json")
 
     return models
