@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from time import monotonic
 from typing import Any
 
+import msgspec
 import pytest
 
 from rerankd import Document, Reranker
 from rerankd.errors import BadRequest, DeadlineExceeded, LoadError, RerankError
-from rerankd.types import Call
-from tests.conftest import request_for
+from rerankd.library import RankOptions, request_of
+from rerankd.types import Call, RerankRequest, RerankResponse
+from tests.conftest import FakeReranker, request_for
 
 QUERY = "What is the capital of France?"
 TEXTS = ["The sky is blue.", "Paris is the capital of France.", "I like to eat pizza."]
@@ -103,6 +105,55 @@ async def test_what_is_wrong_is_a_bad_request_that_names_it(
     assert caught.value.param == param
 
 
+class Overheard(Reranker):
+    """Keeps what it is asked, and answers without a model."""
+
+    def __init__(self) -> None:
+        super().__init__("lexical")
+        self.inner = FakeReranker()
+
+    async def rerank(self, request: RerankRequest, call: Call) -> RerankResponse:
+        return await self.inner.rerank(request, call)
+
+
+async def test_every_option_of_a_request_can_be_given_by_keyword() -> None:
+    options: RankOptions = {
+        "top_n": 2,
+        "return_documents": False,
+        "return_embeddings": True,
+        "instruction": "Find answers.",
+        "max_tokens_per_doc": 7,
+        "max_chunks_per_doc": 2,
+        "overlap_tokens": 0,
+        "truncation": False,
+        "priority": "batch",
+    }
+    fields = {field.name for field in msgspec.structs.fields(RerankRequest)}
+    assert set(options) == RankOptions.__annotations__.keys() == fields - {"query", "documents", "model"}
+    with Overheard() as reranker:
+        reranker.rank(QUERY, TEXTS, **options)
+        await reranker.arank(QUERY, TEXTS, **options)
+        reranker.rank(QUERY, TEXTS)
+    documents = tuple(map(Document, TEXTS))
+    whole = RerankRequest(query=QUERY, documents=documents, model="lexical", **options)  # type: ignore[arg-type]
+    bare = RerankRequest(query=QUERY, documents=documents, model="lexical", return_documents=True)
+    assert reranker.inner.asked == [whole, whole, bare]
+
+
+async def test_none_is_absent_for_every_option() -> None:
+    none: Any = dict.fromkeys(RankOptions.__annotations__)
+    assert request_of("q", ["a"], **none) == request_of("q", ["a"])
+
+
+async def test_an_option_that_there_is_not_is_a_type_error(reranker: Reranker) -> None:
+    for misspelt in ("topn", "instruct", "query_", "model"):
+        wrong: Any = {misspelt: "1"}
+        with pytest.raises(TypeError, match=f"'{misspelt}'"):
+            reranker.rank("q", ["a"], **wrong)
+        with pytest.raises(TypeError, match=f"'{misspelt}'"):
+            await reranker.arank("q", ["a"], **wrong)
+
+
 @pytest.mark.parametrize("timeout", [0, -1])
 async def test_an_answer_that_is_not_there_in_time_is_a_deadline_exceeded(reranker: Reranker, timeout: float) -> None:
     with pytest.raises(DeadlineExceeded):
@@ -163,11 +214,27 @@ def test_what_is_no_text_is_refused_by_name(query: Any, documents: Any, param: s
     assert caught.value.param == param
 
 
-@pytest.mark.parametrize("top_n", ["1", 1.5, True, -1])
-def test_a_top_n_that_is_no_count_is_refused(top_n: Any) -> None:
-    with Reranker("lexical") as reranker, pytest.raises(BadRequest) as caught:
-        reranker.rank("q", ["a"], top_n=top_n)
-    assert caught.value.param == "top_n"
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [
+        ("top_n", ["1", 1.5, True, -1, object()]),
+        ("return_documents", ["yes", 1]),
+        ("return_embeddings", [[]]),
+        ("instruction", [7, b"Find.", "\ud800"]),
+        ("max_tokens_per_doc", [0, -1, 1.5, True, "7", 10**30]),
+        ("max_chunks_per_doc", [0, "3"]),
+        ("overlap_tokens", [-1, 10**6]),
+        ("truncation", ["END", 0]),
+        ("priority", ["high", 0.5]),
+    ],
+)
+def test_an_option_that_is_not_as_it_must_be_is_refused_by_name(option: str, values: list[Any]) -> None:
+    for value in values:
+        wrong: Any = {option: value}
+        with pytest.raises(BadRequest) as caught:
+            request_of("q", ["a"], **wrong)
+        assert caught.value.param == option
+        assert f"`{option}`" in caught.value.message
 
 
 async def test_closing_twice_does_nothing_and_ranking_after_it_is_refused() -> None:

@@ -11,16 +11,35 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from time import monotonic, time
 from types import TracebackType
+from typing import Self, TypedDict, Unpack
 from uuid import uuid4
 
 import msgspec
 
 from rerankd.app import Application
-from rerankd.dialects.fields import documents_of, query_of, top_n_of
+from rerankd.dialects.decoding import convert
+from rerankd.dialects.fields import EXPECTED
+from rerankd.dialects.root_request import RootRequest, parse
 from rerankd.engine.sources import name_of_source
 from rerankd.errors import BadRequest
 from rerankd.settings import Settings
-from rerankd.types import Call, RerankRequest, RerankResponse
+from rerankd.types import Call, Priority, RerankRequest, RerankResponse
+
+
+class RankOptions(TypedDict, total=False):
+    """What `rank` and `arank` take by keyword, None being absent; docs/http.md says what each does."""
+
+    top_n: int | None
+    return_documents: bool | None
+    """True unless said otherwise."""
+    return_embeddings: bool | None
+    instruction: str | None
+    max_tokens_per_doc: int | None
+    max_chunks_per_doc: int | None
+    overlap_tokens: int | None
+    truncation: bool | None
+    """True unless said otherwise."""
+    priority: Priority | None
 
 
 class Reranker:
@@ -50,36 +69,23 @@ class Reranker:
         return await self._application.reranker.rerank(request, call)
 
     def rank(
-        self,
-        query: str,
-        documents: Sequence[str],
-        *,
-        top_n: int | None = None,
-        return_documents: bool = True,
-        return_embeddings: bool = False,
-        timeout: float | None = None,
+        self, query: str, documents: Sequence[str], *, timeout: float | None = None, **options: Unpack[RankOptions]
     ) -> RerankResponse:
         """The documents in order of relevance, best first; also works where an event loop is running already.
 
-        `timeout` is in seconds. Raises a `RerankError`.
+        `timeout` is in seconds; the options are `top_n`, `return_documents`, `return_embeddings`, `instruction`,
+        `max_tokens_per_doc`, `max_chunks_per_doc`, `overlap_tokens`, `truncation` and `priority`. Raises a `RerankError`.
         """
-        request = request_of(query, documents, top_n, return_documents, return_embeddings)
+        request = request_of(query, documents, **options)
         if self._loop.is_closed():
             raise BadRequest("This Reranker is closed.")
         return asyncio.run_coroutine_threadsafe(self._rank(request, timeout), self._loop).result()
 
     async def arank(
-        self,
-        query: str,
-        documents: Sequence[str],
-        *,
-        top_n: int | None = None,
-        return_documents: bool = True,
-        return_embeddings: bool = False,
-        timeout: float | None = None,
+        self, query: str, documents: Sequence[str], *, timeout: float | None = None, **options: Unpack[RankOptions]
     ) -> RerankResponse:
         """As `rank`, awaited. Cancelling it cancels the work."""
-        request = request_of(query, documents, top_n, return_documents, return_embeddings)
+        request = request_of(query, documents, **options)
         if self._loop.is_closed():
             raise BadRequest("This Reranker is closed.")
         return await self._rank(request, timeout)
@@ -98,7 +104,7 @@ class Reranker:
         self._loop.close()
         self._application.close()
 
-    def __enter__(self) -> Reranker:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -107,28 +113,22 @@ class Reranker:
         self.close()
 
 
-def request_of(
-    query: str,
-    documents: Sequence[str],
-    top_n: int | None = None,
-    return_documents: bool = True,
-    return_embeddings: bool = False,
-) -> RerankRequest:
-    """A request from what a Python caller or a command line gives. Raises `BadRequest`, naming what is wrong."""
+def request_of(query: str, documents: Sequence[str], **options: Unpack[RankOptions]) -> RerankRequest:
+    """A request from what a Python caller or a command line gives, by the rules that a body is read by.
+
+    Raises `BadRequest`, naming what is wrong, and `TypeError` for an option that there is not.
+    """
+    unknown = options.keys() - RankOptions.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"rank() got an unexpected keyword argument {min(unknown)!r}")
     if isinstance(documents, str | bytes) or not isinstance(documents, Iterable):
         raise BadRequest("`documents` must be a list of strings.", param="documents")
-    texts = list(documents)
-    for name, text in [("query", query), *((f"documents[{index}]", text) for index, text in enumerate(texts))]:
+    fields = convert(options, RootRequest, EXPECTED)
+    fields.query, fields.documents = query, list(documents)
+    texts = [("query", query), *((f"documents[{index}]", text) for index, text in enumerate(fields.documents))]
+    for name, text in [*texts, ("instruction", fields.instruction or "")]:
         _check_text(name, text)
-    if top_n is not None and (isinstance(top_n, bool) or not isinstance(top_n, int)):
-        raise BadRequest("`top_n` must be a whole number, or None for all documents.", param="top_n")
-    return RerankRequest(
-        query=query_of(query),
-        documents=documents_of(texts),
-        top_n=top_n_of(top_n),
-        return_documents=return_documents,
-        return_embeddings=return_embeddings,
-    )
+    return parse(fields, return_documents=True)
 
 
 def _check_text(name: str, text: object) -> None:

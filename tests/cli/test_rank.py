@@ -11,13 +11,16 @@ import termios
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from rerankd.app import Application
 from rerankd.cli.rank import _scale, read_documents
 from rerankd.dialects.superset import Superset
 from rerankd.errors import BadRequest
+from rerankd.library import request_of
 from tests.cli.conftest import Run
-from tests.conftest import request_for
+from tests.conftest import FakeReranker, request_for
 
 QUERY = "What is the capital of France?"
 TEXTS = ["The sky is blue.", "Paris is the capital of France.", "I like to eat pizza."]
@@ -69,6 +72,44 @@ def test_top_n_shows_the_best(run: Run, file: Path, top_n: str, shown: int) -> N
 
 def test_a_negative_top_n_is_refused(run: Run, file: Path) -> None:
     assert run("rank", QUERY, str(file), *LEXICAL, "--top-n", "-1").status == 2
+
+
+OPTIONS = [
+    *("--instruction", "Find answers.", "--max-tokens-per-doc", "7", "--max-chunks-per-doc", "2"),
+    *("--overlap-tokens", "0", "--no-truncation"),
+]
+
+
+def test_the_options_of_a_request_reach_the_model(run: Run, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = FakeReranker("lexical")
+
+    class Overheard(Application):
+        def __init__(self, *built_of: Any) -> None:
+            super().__init__(*built_of)
+            self.reranker = heard
+
+    monkeypatch.setattr("rerankd.cli.rank.Application", Overheard)
+    assert run("rank", QUERY, str(file), *LEXICAL, *OPTIONS).status == 0
+    assert run("rank", QUERY, str(file), *LEXICAL).status == 0
+    whole, bare = heard.asked
+    assert bare == msgspec.structs.replace(request_of(QUERY, TEXTS), model="lexical")
+    assert whole == msgspec.structs.replace(
+        bare,
+        instruction="Find answers.",
+        max_tokens_per_doc=7,
+        max_chunks_per_doc=2,
+        overlap_tokens=0,
+        truncation=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "option", [("--max-tokens-per-doc", "0"), ("--max-chunks-per-doc", "0"), ("--overlap-tokens", "-1")]
+)
+def test_a_length_out_of_bounds_is_refused_by_the_options_name(run: Run, file: Path, option: tuple[str, str]) -> None:
+    outcome = run("rank", QUERY, str(file), *LEXICAL, *option)
+    assert outcome.status == 2
+    assert option[0] in outcome.err
 
 
 def test_json_is_what_the_server_answers(run: Run, file: Path) -> None:

@@ -18,6 +18,7 @@ from rerankd.app import Application
 from rerankd.catalog import Catalog
 from rerankd.cli.serve import model_settings
 from rerankd.cli.terminal import BAR, loading_bars, print_json, printable, score_bar, writes_unicode
+from rerankd.dialects.fields import MOST_CHUNKS, MOST_OVERLAP, MOST_TOKENS
 from rerankd.dialects.superset import Superset
 from rerankd.errors import BadRequest
 from rerankd.library import request_of
@@ -37,6 +38,22 @@ def rank(
         str | None, typer.Option("--model", "-m", help="A served model's name, or NAME=SOURCE, or a source.")
     ] = None,
     top_n: Annotated[int | None, typer.Option("--top-n", "-n", min=0, help="Show only the best N.")] = None,
+    instruction: Annotated[str | None, typer.Option(help="What the ranking follows, where the model can.")] = None,
+    max_tokens_per_doc: Annotated[
+        int | None, typer.Option(min=1, max=MOST_TOKENS, metavar="N", help="Read N tokens of each document.")
+    ] = None,
+    max_chunks_per_doc: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=MOST_CHUNKS, metavar="N", help="Score a long document in at most N windows; the best counts."
+        ),
+    ] = None,
+    overlap_tokens: Annotated[
+        int | None, typer.Option(min=0, max=MOST_OVERLAP, metavar="N", help="Tokens that neighbouring windows share.")
+    ] = None,
+    no_truncation: Annotated[
+        bool, typer.Option("--no-truncation", help="Refuse what is too long for the model instead of cutting it.")
+    ] = False,
     config: Annotated[Path | None, typer.Option(help="The configuration; ./rerankd.toml where there is one.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as POST /v1/rerank answers.")] = False,
 ) -> None:
@@ -44,7 +61,16 @@ def rank(
     import asyncio
 
     documents = read_documents(file)
-    request = request_of(query, documents, top_n)
+    request = request_of(
+        query,
+        documents,
+        top_n=top_n,
+        instruction=instruction,
+        max_tokens_per_doc=max_tokens_per_doc,
+        max_chunks_per_doc=max_chunks_per_doc,
+        overlap_tokens=overlap_tokens,
+        truncation=not no_truncation,
+    )
     settings, name = _settings(config, model)
     with loading_bars(quiet=as_json) as progress, Application(settings, progress) as application:
         request = msgspec.structs.replace(request, model=application.catalog.name_for(name))
