@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 
+from rerankd import app
 from rerankd.app import Application, served_models
+from rerankd.engine.loading import ModelSpec, load_local
+from rerankd.engine.local import LocalReranker
+from rerankd.engine.scheduler import Device
 from rerankd.errors import LoadError
-from rerankd.settings import Settings
+from rerankd.settings import ModelSettings, Settings
 from rerankd.types import Call
 from tests.conftest import request_for
 
@@ -46,8 +51,41 @@ def test_the_catalog_says_what_is_served() -> None:
 def test_models_of_one_device_share_its_one_thread_and_closing_gives_it_back() -> None:
     before = device_threads()
     with Application(Settings.parse(TWO)):
-        assert sorted(device_threads()) == sorted([*before, "rerankd-cpu_0"])
+        assert sorted(device_threads()) == sorted([*before, "rerankd-cpu", "rerankd-cpu-watch"])
     assert device_threads() == before
+
+
+def test_every_setting_of_a_model_and_of_the_engine_reaches_what_loads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[ModelSpec, float]] = []
+
+    def load(spec: ModelSpec, devices: dict[str, Device], progress: Any, max_wait: float) -> LocalReranker:
+        asked.append((spec, max_wait))
+        return load_local(ModelSpec(spec.name, "lexical"), devices, progress, max_wait)
+
+    monkeypatch.setattr(app, "load_local", load)
+    model: dict[str, Any] = {
+        "name": "m",
+        "source": "a/folder",
+        "device": "cpu",
+        "dtype": "float32",
+        "max_length": 100,
+        "max_query_length": 20,
+        "score": "logit",
+        "instruction": "Find answers.",
+        "quantization": "int8",
+        "prefix_reuse": False,
+    }
+    assert set(model) == ModelSettings.model_fields.keys() - {"aliases"}
+    with Application(Settings.parse({"models": [model], "engine": {"max_wait": 7.0, "batch_tokens": 512}})):
+        pass
+    assert asked == [(ModelSpec(**model, batch_tokens=512), 7.0)]
+
+
+def test_a_models_trouble_is_that_of_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Application(Settings.parse(TWO)) as application:
+        assert application.trouble("two") is None
+        monkeypatch.setattr(Device, "trouble", "stuck")
+        assert application.trouble("two") == "stuck"
 
 
 def test_closing_twice_does_no_harm() -> None:

@@ -166,11 +166,11 @@ def test_sigterm_ends_an_idle_server_at_once_and_in_good_order(tmp_path: Path) -
 
 
 def test_sigterm_lets_a_request_in_flight_be_answered(tmp_path: Path) -> None:
-    documents = ["It says something of its own. " * 30]
+    documents = ["It says something."]
     with serving(tmp_path / "log", *EXAMPLE) as server, ThreadPoolExecutor(1) as pool:
         took = 0.0
         while took < 1.0:
-            documents *= 2
+            documents = [f"{place} says something of its own. " * 30 for place in range(2 * len(documents))]
             began = monotonic()
             server.rerank("/rerank", {"query": "What does it say?", "documents": documents})
             took = monotonic() - began

@@ -10,10 +10,13 @@ import msgspec
 import pytest
 
 from rerankd import Document, Reranker
-from rerankd.errors import BadRequest, DeadlineExceeded, LoadError, RerankError
+from rerankd.engine.admission import Rate
+from rerankd.engine.local import LocalReranker
+from rerankd.errors import BadRequest, DeadlineExceeded, LoadError, Refused, RerankError
 from rerankd.library import RankOptions, request_of
 from rerankd.types import Call, RerankRequest, RerankResponse
 from tests.conftest import FakeReranker, request_for
+from tests.engine.fake_models import PATIENCE, EchoScorer, Gated
 
 QUERY = "What is the capital of France?"
 TEXTS = ["The sky is blue.", "Paris is the capital of France.", "I like to eat pizza."]
@@ -235,6 +238,34 @@ def test_an_option_that_is_not_as_it_must_be_is_refused_by_name(option: str, val
             request_of("q", ["a"], **wrong)
         assert caught.value.param == option
         assert f"`{option}`" in caught.value.message
+
+
+def test_whoever_waits_when_it_is_closed_is_refused() -> None:
+    runner = Gated(steps=100)
+    reranker = Reranker("lexical")
+    device = reranker._application._devices["cpu"]
+    reranker._application.reranker = LocalReranker(EchoScorer(runner), device, Rate(1e6))
+    outcomes: list[object] = []
+
+    def ranks() -> None:
+        try:
+            outcomes.append(reranker.rank("q", ["1"]))
+        except Exception as error:
+            outcomes.append(error)
+
+    waiting = [threading.Thread(target=ranks) for _ in range(5)]
+    for thread in waiting:
+        thread.start()
+    asyncio.run(runner.reached())
+    closing = threading.Thread(target=reranker.close)
+    closing.start()
+    for thread in waiting:
+        thread.join(PATIENCE)
+    runner.open()
+    closing.join(PATIENCE)
+    assert len(outcomes) == 5
+    assert all(isinstance(outcome, (Refused, BadRequest)) for outcome in outcomes)
+    assert any(isinstance(outcome, Refused) for outcome in outcomes)
 
 
 async def test_closing_twice_does_nothing_and_ranking_after_it_is_refused() -> None:

@@ -8,10 +8,10 @@ from types import TracebackType
 from rerankd.catalog import Catalog
 from rerankd.engine.loading import ModelSpec, load_local
 from rerankd.engine.local import LocalReranker
-from rerankd.engine.worker import DeviceThread
+from rerankd.engine.scheduler import Device
 from rerankd.pipeline import pipeline
 from rerankd.reranker import Reranker
-from rerankd.settings import ModelSettings, Settings
+from rerankd.settings import EngineSettings, ModelSettings, Settings
 from rerankd.types import BUILTIN
 
 ModelProgress = Callable[[str, str, float, float], None]
@@ -26,15 +26,19 @@ class Application:
 
     def __init__(self, settings: Settings, progress: ModelProgress | None = None) -> None:
         self.settings = settings
-        self._threads: dict[str, DeviceThread] = {}
+        self._devices: dict[str, Device] = {}
         try:
-            models = [self._load(model, progress) for model in served_models(settings)]
+            self._models = {model.name: self._load(model, progress) for model in served_models(settings)}
         except BaseException:
             self.close()
             raise
         aliases = {alias: model.name for model in settings.models for alias in model.aliases}
-        self.catalog = Catalog([model.card for model in models], aliases, settings.defaults.model)
-        self.reranker: Reranker = pipeline({model.card.name: model for model in models}, aliases)
+        self.catalog = Catalog([model.card for model in self._models.values()], aliases, settings.defaults.model)
+        self.reranker: Reranker = pipeline(self._models, aliases)
+
+    def trouble(self, model: str) -> str | None:
+        """What keeps the device of `model` from working, or None."""
+        return self._models[model].trouble
 
     def _load(self, model: ModelSettings, progress: ModelProgress | None) -> LocalReranker:
         def report(stage: str, done: float, total: float) -> None:
@@ -42,12 +46,11 @@ class Application:
                 progress(model.name, stage, done, total)
 
         report("loading", 0.0, 1.0)
-        spec = ModelSpec(model.name, model.origin, model.device, model.dtype, model.max_length)
-        return load_local(spec, self._threads, report)
+        return load_local(_spec(model, self.settings.engine), self._devices, report, self.settings.engine.max_wait)
 
     def close(self) -> None:
-        for thread in self._threads.values():
-            thread.close()
+        for device in self._devices.values():
+            device.close()
 
     def __enter__(self) -> Application:
         return self
@@ -56,6 +59,22 @@ class Application:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _spec(model: ModelSettings, engine: EngineSettings) -> ModelSpec:
+    return ModelSpec(
+        name=model.name,
+        source=model.origin,
+        device=model.device,
+        dtype=model.dtype,
+        max_length=model.max_length,
+        max_query_length=model.max_query_length,
+        score=model.score,
+        instruction=model.instruction,
+        prefix_reuse=model.prefix_reuse,
+        quantization=model.quantization,
+        batch_tokens=engine.batch_tokens,
+    )
 
 
 def served_models(settings: Settings) -> Sequence[ModelSettings]:

@@ -25,6 +25,9 @@ from rerankd.errors import BadRequest
 from rerankd.settings import Settings
 from rerankd.types import Call, Priority, RerankRequest, RerankResponse
 
+LAST_WORD = 1.0
+"""Seconds in which those who still wait when a Reranker is closed hear that they are refused."""
+
 
 class RankOptions(TypedDict, total=False):
     """What `rank` and `arank` take by keyword, None being absent; docs/http.md says what each does."""
@@ -63,6 +66,8 @@ class Reranker:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="rerankd-loop", daemon=True)
         self._thread.start()
+        self._open = threading.Lock()
+        self._closed = False
 
     async def rerank(self, request: RerankRequest, call: Call) -> RerankResponse:
         """The seam that every Reranker has; `rank` and `arank` are easier to call."""
@@ -77,17 +82,17 @@ class Reranker:
         `max_tokens_per_doc`, `max_chunks_per_doc`, `overlap_tokens`, `truncation` and `priority`. Raises a `RerankError`.
         """
         request = request_of(query, documents, **options)
-        if self._loop.is_closed():
-            raise BadRequest("This Reranker is closed.")
-        return asyncio.run_coroutine_threadsafe(self._rank(request, timeout), self._loop).result()
+        with self._open:
+            self._check_open()
+            ranking = asyncio.run_coroutine_threadsafe(self._rank(request, timeout), self._loop)
+        return ranking.result()
 
     async def arank(
         self, query: str, documents: Sequence[str], *, timeout: float | None = None, **options: Unpack[RankOptions]
     ) -> RerankResponse:
         """As `rank`, awaited. Cancelling it cancels the work."""
         request = request_of(query, documents, **options)
-        if self._loop.is_closed():
-            raise BadRequest("This Reranker is closed.")
+        self._check_open()
         return await self._rank(request, timeout)
 
     async def _rank(self, request: RerankRequest, timeout: float | None) -> RerankResponse:
@@ -96,13 +101,20 @@ class Reranker:
         return await self.rerank(request, Call(request_id=uuid4().hex, deadline=deadline, created=int(time())))
 
     def close(self) -> None:
-        """Give memory and threads back; a second time it does nothing."""
-        if self._loop.is_closed():
-            return
+        """Give memory and threads back; whoever still waits is refused. A second time it does nothing."""
+        with self._open:
+            if self._closed:
+                return
+            self._closed = True
+        self._application.close()
+        asyncio.run_coroutine_threadsafe(_everybody_has_left(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-        self._application.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BadRequest("This Reranker is closed.")
 
     def __enter__(self) -> Self:
         return self
@@ -111,6 +123,15 @@ class Reranker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+async def _everybody_has_left() -> None:
+    """Those who wait on this loop have been refused by now, and need it once more to hear of it."""
+    waiting = asyncio.all_tasks() - {asyncio.current_task()}
+    if waiting:
+        _, late = await asyncio.wait(waiting, timeout=LAST_WORD)
+        for task in late:
+            task.cancel()
 
 
 def request_of(query: str, documents: Sequence[str], **options: Unpack[RankOptions]) -> RerankRequest:

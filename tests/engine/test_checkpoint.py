@@ -3,6 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from rerankd.engine.checkpoint import Checkpoint
 from rerankd.errors import LoadError, UnsupportedModel
@@ -56,3 +58,17 @@ def test_weights_and_tokenizer_are_asked_for_by_name(tmp_path: Path) -> None:
         _ = checkpoint.weight_files
     with pytest.raises(UnsupportedModel, match=r"tokenizer\.json"):
         checkpoint.tokenizer_json()
+
+
+def test_the_names_of_all_tensors_are_read_without_the_tensors(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path)
+    save_file({"a": torch.zeros(2), "b.c": torch.ones(3, 3)}, folder / "model-1.safetensors", {"format": "pt"})
+    save_file({"d": torch.zeros(1)}, folder / "model-2.safetensors")
+    assert Checkpoint(folder).tensor_names == {"a", "b.c", "d"}
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 9, b"\x02" + b"\0" * 7 + b"[]", b"\x05" + b"\0" * 7 + b"{"])
+def test_a_file_that_is_no_safetensors_is_an_error_with_its_path(content: bytes, tmp_path: Path) -> None:
+    (folder_with(tmp_path) / "model.safetensors").write_bytes(content)
+    with pytest.raises(LoadError, match=r"model\.safetensors is damaged"):
+        _ = Checkpoint(tmp_path).tensor_names

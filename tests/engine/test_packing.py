@@ -3,43 +3,56 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerankd.engine.packing import TokenSequence, pack
+from rerankd.engine.linear import HEIGHTS, TILE
+from rerankd.engine.packing import batch_height, pack
+from rerankd.engine.sequences import SharedPrefix, TokenSequence
 
-LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=30)
+LENGTHS = st.lists(st.integers(1, 200), min_size=1, max_size=12)
+PADDING = 1
 
 
 def sequences(lengths: list[int]) -> list[TokenSequence]:
-    return [TokenSequence([index] * length, [index % 2] * length) for index, length in enumerate(lengths)]
+    return [TokenSequence([place + 2] * length, [place % 2] * length) for place, length in enumerate(lengths)]
 
 
-@given(lengths=LENGTHS, budget=st.integers(1, 100))
-def test_every_sequence_lies_whole_in_exactly_one_batch(lengths: list[int], budget: int) -> None:
-    seen: list[int] = []
-    for batch in pack(sequences(lengths), budget):
-        ids = batch.input_ids[0].tolist()
-        for member, start, length in zip(batch.members, batch.starts, batch.lengths, strict=True):
-            assert length == lengths[member]
-            assert ids[start : start + length] == [member] * length
-            assert batch.token_type_ids[0, start].item() == member % 2
-            assert batch.position_ids[0, start : start + length].tolist() == list(range(length))
-            seen.append(member)
-        assert len(ids) == sum(batch.lengths)
-    assert sorted(seen) == list(range(len(lengths)))
-
-
-@given(lengths=LENGTHS, budget=st.integers(1, 100))
-def test_a_batch_keeps_the_budget_unless_one_sequence_alone_is_longer(lengths: list[int], budget: int) -> None:
-    for batch in pack(sequences(lengths), budget):
-        assert sum(batch.lengths) <= budget or len(batch.members) == 1
-
-
-@given(lengths=LENGTHS)
-def test_spans_cover_the_rows_in_order_and_neighbours_differ_in_length(lengths: list[int]) -> None:
-    (batch,) = pack(sequences(lengths), 10_000)
+@given(LENGTHS)
+def test_sequences_lie_whole_and_end_to_end_in_the_order_given(lengths: list[int]) -> None:
+    batch = pack(sequences(lengths))
     at = 0
-    for start, count, length in batch.spans:
-        assert start == at
-        at += count * length
-    assert at == sum(lengths)
-    kinds = [length for _, _, length in batch.spans]
-    assert len(set(kinds)) == len(kinds), "equal lengths share a call"
+    for place, (span, length) in enumerate(zip(batch.spans, lengths, strict=True)):
+        assert (span.start, span.stop) == (at, at + length)
+        assert batch.input_ids[span.rows].tolist() == [place + 2] * length
+        assert batch.token_type_ids[span.rows].tolist() == [place % 2] * length
+        assert batch.position_ids[span.rows].tolist() == list(range(length))
+        at += length
+
+
+@given(LENGTHS)
+def test_a_batch_is_filled_up_to_a_height_that_is_allowed(lengths: list[int]) -> None:
+    batch = pack(sequences(lengths), heights=(16, 64))
+    assert batch.rows % TILE in (0, 16, 64)
+    assert batch.rows >= sum(lengths)
+    filling = batch.input_ids[sum(lengths) :].tolist()
+    assert filling == [0] * len(filling)
+
+
+@given(st.integers(1, 3000))
+def test_heights_are_the_next_ones(rows: int) -> None:
+    height = batch_height(rows)
+    allowed = [whole * TILE + part for whole in range(7) for part in (0, *HEIGHTS)]
+    assert height == min(one for one in allowed if one >= rows)
+
+
+def test_a_sequence_without_types_has_type_0() -> None:
+    assert not pack([TokenSequence([5, 6])]).token_type_ids.any()
+
+
+def test_a_padding_token_in_a_text_takes_no_position() -> None:
+    """transformers' RoBERTa counts the tokens that are no padding, and gives padding the position before the first."""
+    batch = pack([TokenSequence([0, 7, PADDING, 8, PADDING, 2])], padding_id=PADDING)
+    assert batch.position_ids[:6].tolist() == [0, 1, -1, 2, -1, 3]
+
+
+def test_positions_go_on_behind_a_shared_prefix() -> None:
+    batch = pack([TokenSequence([5, 6], prefix=SharedPrefix([1, 2, 3]))])
+    assert batch.position_ids[:2].tolist() == [3, 4]

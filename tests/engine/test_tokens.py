@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,12 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rerankd.engine import tokens
-from rerankd.engine.packing import TokenSequence
+from rerankd.engine.sequences import TokenSequence
 from rerankd.engine.tokens import TextTokenizer, pair_layout, single_layout
 from rerankd.errors import UnsupportedModel
-from tests.engine import tiny
+from tests.engine import tiny, tiny_decoders, tiny_encoders
 
-TOKENIZERS = {"xlmr": tiny.xlmr_tokenizer(), "bert": tiny.bert_tokenizer()}
+TOKENIZERS = {
+    "xlmr": tiny.xlmr_tokenizer(),
+    "bert": tiny.bert_tokenizer(),
+    "roberta": tiny_encoders.roberta_tokenizer(),
+    "modernbert": tiny_encoders.modernbert_tokenizer(),
+    "deberta": tiny_encoders.deberta_tokenizer(),
+    "mpnet": tiny_encoders.mpnet_tokenizer(),
+}
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="<>[]"), max_size=40)
 
 
@@ -54,8 +62,51 @@ def test_a_tokenizer_that_cannot_be_joined_by_hand_is_refused(monkeypatch: pytes
         pair_layout(whole, TextTokenizer(whole))
 
 
+def test_added_tokens_that_are_no_control_tokens_keep_their_ids() -> None:
+    whole = tiny_decoders.qwen_tokenizer(markers=True)
+    text = TextTokenizer(whole.to_str())
+    for written in tiny_decoders.WRITTEN:
+        assert text.encode([f"a{written}"])[0][1:] == [whole.token_to_id(written)]
+    controls = {whole.token_to_id(name) for name in (*tiny_decoders.CONTROLS, *tiny_decoders.MARKERS)}
+    for control in (*tiny_decoders.CONTROLS, *tiny_decoders.MARKERS):
+        assert not controls & set(text.encode([control])[0])
+
+
+def test_a_tokenizer_with_a_gap_among_its_added_tokens_is_refused() -> None:
+    described = json.loads(tiny_decoders.qwen_tokenizer().to_str())
+    del described["added_tokens"][2]
+    with pytest.raises(UnsupportedModel, match="cannot be kept"):
+        TextTokenizer(json.dumps(described))
+
+
 def test_the_vocabulary_keeps_its_ids(tmp_path: Path) -> None:
     whole = TOKENIZERS["bert"]
     vocabulary = TextTokenizer(whole.to_str()).vocabulary()
     assert vocabulary["berlin"] == whole.token_to_id("berlin")
     assert "[SEP]" not in vocabulary
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+@given(data=st.data())
+def test_no_text_gives_the_id_of_a_control_token(name: str, data: st.DataObject) -> None:
+    whole = TOKENIZERS[name]
+    controls = {token.content: index for index, token in whole.get_added_tokens_decoder().items()}
+    pieces = st.lists(st.one_of(st.sampled_from(sorted(controls)), st.text(max_size=3)), max_size=6)
+    nested = st.builds(
+        lambda one, other, place: one[:place] + other + one[place:],
+        st.sampled_from(sorted(controls)),
+        st.sampled_from(sorted(controls)),
+        st.integers(0, 6),
+    )
+    text = data.draw(st.one_of(pieces.map("".join), nested))
+    forbidden = {index for control, index in controls.items() if control not in ("<unk>", "[UNK]")}
+    (ids,) = TextTokenizer(whole.to_str()).encode([text])
+    assert not forbidden & set(ids)
+
+
+def test_a_layout_for_a_model_without_token_types() -> None:
+    whole = TOKENIZERS["bert"].to_str()
+    layout = pair_layout(whole, TextTokenizer(whole))
+    assert layout.pair([7], [8]).types == [0, 0, 0, 1, 1]
+    assert layout.untyped().pair([7], [8]).types == [0] * 5
+    assert layout.untyped().pair([7], [8]).ids == layout.pair([7], [8]).ids

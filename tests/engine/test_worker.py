@@ -1,91 +1,114 @@
 from __future__ import annotations
 
-import asyncio
 import threading
-from functools import partial
 
 import pytest
 
-from rerankd.engine.scorer import Watch
-from rerankd.engine.worker import DeviceThread
-from rerankd.errors import Abandoned, DeadlineExceeded
+from rerankd.engine import worker as workers
+from rerankd.engine.worker import Worker
+from tests.engine.fake_models import PATIENCE, Panic
 
 
-async def test_all_work_runs_on_one_thread_in_the_order_in_which_it_came() -> None:
-    thread = DeviceThread("test")
-    ran: list[tuple[int, str]] = []
-
-    def work(number: int, _: Watch) -> None:
-        ran.append((number, threading.current_thread().name))
-
-    await asyncio.gather(*(thread.run(partial(work, number), Watch()) for number in range(5)))
-    thread.close()
-    assert [number for number, _ in ran] == list(range(5))
-    assert len({name for _, name in ran}) == 1
-    assert ran[0][1] != threading.current_thread().name
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "REVIVAL", 0.01)
 
 
-async def test_the_event_loop_goes_on_while_the_device_works() -> None:
-    thread = DeviceThread("test")
-    done = threading.Event()
-    working = asyncio.create_task(thread.run(lambda _: done.wait(10), Watch()))
-    await asyncio.sleep(0.01)
-    done.set()  # only a loop that still runs gets here
-    assert await working is True
-    thread.close()
+def test_it_works_until_its_work_returns_and_closing_waits_for_that() -> None:
+    told, seen = threading.Event(), threading.Event()
+
+    def work() -> None:
+        told.wait(PATIENCE)
+        seen.set()
+
+    worker = Worker("w", work, lambda: None)
+    assert worker.alive
+    assert not worker.close(0.0), "it is still at work"
+    told.set()
+    assert worker.close(PATIENCE)
+    assert seen.is_set()
+    assert not worker.alive
 
 
-async def test_work_whose_caller_has_gone_never_starts() -> None:
-    thread = DeviceThread("test")
-    free, started = threading.Event(), threading.Event()
-    first = asyncio.create_task(thread.run(lambda _: free.wait(10), Watch()))
-    second = asyncio.create_task(thread.run(lambda _: started.set(), Watch()))
-    await asyncio.sleep(0.01)
-    second.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await second
-    free.set()
-    await first
-    await thread.run(lambda _: None, Watch())
-    thread.close()
-    assert not started.is_set()
+@pytest.mark.parametrize("end", [Panic(), SystemExit(), KeyboardInterrupt(), ValueError(), None])
+def test_however_it_ends_it_is_started_again_after_that_has_been_told(
+    end: BaseException | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    happened: list[str] = []
+    again, over = threading.Event(), threading.Event()
+
+    def work() -> None:
+        happened.append("works")
+        if len(happened) > 1:
+            again.set()
+            over.wait(PATIENCE)
+        elif end is not None:
+            raise end
+
+    worker = Worker("w", work, lambda: happened.append("died"))
+    assert again.wait(PATIENCE)
+    assert worker.alive
+    over.set()
+    assert worker.close(PATIENCE)
+    assert happened == ["works", "died", "works"]
+    assert ("started again" in caplog.text) is (end is not None)
 
 
-async def test_running_work_sees_that_its_caller_has_gone() -> None:
-    thread = DeviceThread("test")
-    seen, running = threading.Event(), threading.Event()
+def test_it_is_started_again_as_often_as_it_dies() -> None:
+    lives: list[None] = []
+    enough = threading.Event()
 
-    def work(watch: Watch) -> None:
-        running.set()
-        for _ in range(1000):
-            try:
-                watch.check()
-            except Abandoned:
-                seen.set()
-                raise
-            threading.Event().wait(0.005)
+    def work() -> None:
+        lives.append(None)
+        if len(lives) == 5:
+            enough.set()
+        raise Panic
 
-    task = asyncio.create_task(thread.run(work, Watch()))
-    await asyncio.to_thread(running.wait, 5)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert await asyncio.to_thread(seen.wait, 5)
-    thread.close()
+    worker = Worker("w", work, lambda: None)
+    assert enough.wait(PATIENCE)
+    assert worker.close(PATIENCE)
+    count = len(lives)
+    assert not worker.alive
+    assert len(lives) == count
 
 
-async def test_work_that_waited_past_its_deadline_never_starts() -> None:
-    thread = DeviceThread("test")
-    started = threading.Event()
-    with pytest.raises(DeadlineExceeded):
-        await thread.run(lambda _: started.set(), Watch(deadline=0.0))
-    thread.close()
-    assert not started.is_set()
+def test_a_thread_that_cannot_be_started_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    lives: list[None] = []
+    failures: list[None] = []
+    alive, over = threading.Event(), threading.Event()
+    start = Worker._start
+
+    def refuses_twice(worker: Worker) -> threading.Thread:
+        if lives and len(failures) < 2:
+            failures.append(None)
+            raise RuntimeError("can't start new thread")
+        return start(worker)
+
+    def work() -> None:
+        lives.append(None)
+        if len(lives) == 2:
+            alive.set()
+            over.wait(PATIENCE)
+
+    monkeypatch.setattr(Worker, "_start", refuses_twice)
+    worker = Worker("w", work, lambda: None)
+    assert alive.wait(PATIENCE)
+    over.set()
+    assert worker.close(PATIENCE)
+    assert len(failures) == 2
 
 
-async def test_the_time_in_the_queue_is_told() -> None:
-    thread = DeviceThread("test")
-    watch = Watch()
-    await thread.run(lambda _: None, watch)
-    thread.close()
-    assert watch.timings["queue"] >= 0
+def test_one_that_is_closed_while_it_is_dead_is_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "REVIVAL", PATIENCE)
+    lives: list[None] = []
+    died = threading.Event()
+
+    def work() -> None:
+        lives.append(None)
+        raise Panic
+
+    worker = Worker("w", work, died.set)
+    assert died.wait(PATIENCE)
+    assert not worker.alive
+    assert worker.close(PATIENCE / 2)
+    assert len(lives) == 1

@@ -74,7 +74,7 @@ def write_xlmr(folder: Path, seed: int = 0, positions: int = 66, **changes: Any)
         layer_norm_eps=1e-5,
     )
     torch.manual_seed(seed)
-    return _write(folder, XLMRobertaForSequenceClassification(config), tokenizer, positions - 2)
+    return write(folder, XLMRobertaForSequenceClassification(config), tokenizer, positions - 2)
 
 
 def write_bert(folder: Path, seed: int = 0, positions: int = 64, **changes: Any) -> Path:
@@ -82,7 +82,7 @@ def write_bert(folder: Path, seed: int = 0, positions: int = 64, **changes: Any)
     tokenizer = bert_tokenizer()
     torch.manual_seed(seed)
     model = BertForSequenceClassification(_bert_config(tokenizer, positions, changes))
-    _write(folder, model, tokenizer, positions)
+    write(folder, model, tokenizer, positions)
     change_config(folder, sentence_transformers={"activation_fn": "torch.nn.modules.linear.Identity"})
     return folder
 
@@ -90,7 +90,7 @@ def write_bert(folder: Path, seed: int = 0, positions: int = 64, **changes: Any)
 def write_bi_encoder(folder: Path, seed: int = 0, positions: int = 64, pooling: str = "mean_tokens") -> Path:
     tokenizer = bert_tokenizer()
     torch.manual_seed(seed)
-    _write(folder, BertModel(_bert_config(tokenizer, positions, {})), tokenizer, positions)
+    write(folder, BertModel(_bert_config(tokenizer, positions, {})), tokenizer, positions)
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling/config.json").write_text(json.dumps({f"pooling_mode_{pooling}": True}))
     modules = [{"type": f"sentence_transformers.models.{name}"} for name in ("Transformer", "Pooling", "Normalize")]
@@ -114,7 +114,7 @@ def _bert_config(tokenizer: Tokenizer, positions: int, changes: dict[str, Any]) 
     )
 
 
-def _write(folder: Path, model: PreTrainedModel, tokenizer: Tokenizer, max_length: int) -> Path:
+def write(folder: Path, model: PreTrainedModel, tokenizer: Tokenizer, max_length: int) -> Path:
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -10,10 +10,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
 from rerankd.app import Application
-from rerankd.engine.scorer import Watch
-from rerankd.engine.worker import DeviceThread
+from rerankd.engine.scheduler import Device
 from rerankd.reranker import Reranker
 from rerankd.server.cancellation import unless_disconnected
+from tests.engine.fake_models import Echo, Gated, job_of
 from tests.server.conftest import settings
 from tests.server.live import serving_on_a_port
 from tests.server.rerankers import Slow
@@ -108,58 +108,45 @@ async def test_work_is_cancelled_when_the_one_who_waits_for_it_is_cancelled() ->
     await asyncio.wait_for(cancelled.wait(), PATIENCE)
 
 
-async def test_a_job_that_is_queued_never_starts_once_its_client_has_gone() -> None:
-    thread = DeviceThread("test")
-    busy, free = threading.Event(), threading.Event()
-    started: list[str] = []
-
-    def blocks(_: Watch) -> None:
-        busy.set()
-        free.wait(PATIENCE)
-
-    def noted(name: str) -> None:
-        started.append(name)
-
-    try:
-        running = asyncio.create_task(thread.run(blocks, Watch()))
-        assert await happened(busy)
-        hangs_up = asyncio.Event()
-        queued = thread.run(lambda _: noted("gone"), Watch())
-        waiting = asyncio.create_task(unless_disconnected(waiting_client(hangs_up), queued))
-        behind = asyncio.create_task(thread.run(lambda _: noted("behind"), Watch()))
-        await asyncio.sleep(0.05)
-        hangs_up.set()
-        with pytest.raises(ClientDisconnect):
-            await waiting
-        free.set()
-        await asyncio.wait_for(asyncio.gather(running, behind), PATIENCE)
-        assert started == ["behind"]
-    finally:
-        free.set()
-        thread.close()
+@pytest.fixture
+def device() -> Iterator[Device]:
+    device = Device("test")
+    yield device
+    device.close()
 
 
-async def test_a_job_that_runs_is_told_that_its_client_has_gone() -> None:
-    thread = DeviceThread("test")
-    busy, abandoned = threading.Event(), threading.Event()
+@pytest.fixture
+def gated(device: Device) -> Iterator[Gated]:
+    runner = Gated(steps=100)
+    yield runner
+    runner.open()
 
-    def works(watch: Watch) -> None:
-        busy.set()
-        for _ in range(1000):
-            threading.Event().wait(0.01)
-            try:
-                watch.check()
-            except Exception:
-                abandoned.set()
-                raise
 
-    try:
-        hangs_up = asyncio.Event()
-        waiting = asyncio.create_task(unless_disconnected(waiting_client(hangs_up), thread.run(works, Watch())))
-        assert await happened(busy)
-        hangs_up.set()
-        with pytest.raises(ClientDisconnect):
-            await waiting
-        assert await happened(abandoned)
-    finally:
-        thread.close()
+async def test_a_job_that_is_queued_never_starts_once_its_client_has_gone(device: Device, gated: Gated) -> None:
+    running = asyncio.create_task(device.run(job_of(gated, 0)))
+    await gated.reached()
+    hangs_up = asyncio.Event()
+    queued = asyncio.create_task(unless_disconnected(waiting_client(hangs_up), device.run(job_of(gated, 1))))
+    behind = asyncio.create_task(device.run(job_of(gated, 2)))
+    while len(device.jobs) < 3:
+        await asyncio.sleep(0)
+    hangs_up.set()
+    with pytest.raises(ClientDisconnect):
+        await queued
+    gated.open()
+    await asyncio.wait_for(asyncio.gather(running, behind), PATIENCE)
+    assert [[ids[0] for ids in batch] for batch in gated.batches] == [[0], [2]]
+
+
+async def test_a_job_that_runs_ends_between_two_steps_once_its_client_has_gone(device: Device, gated: Gated) -> None:
+    hangs_up = asyncio.Event()
+    waiting = asyncio.create_task(unless_disconnected(waiting_client(hangs_up), device.run(job_of(gated))))
+    await gated.reached()
+    hangs_up.set()
+    with pytest.raises(ClientDisconnect):
+        await waiting
+    while device.jobs:  # the work is told by the event loop's next turn
+        await asyncio.sleep(0)
+    gated.let_go()
+    await asyncio.wait_for(device.run(job_of(Echo())), PATIENCE)
+    assert gated.steps_taken == 1

@@ -2,16 +2,31 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
+from rerankd.engine.admission import Rate
+from rerankd.engine.local import LocalReranker
+from rerankd.engine.scheduler import Device
 from rerankd.errors import DeadlineExceeded, EngineError, ModelNotFound, Overloaded
 from rerankd.server import health
 from rerankd.server.health import Readiness
-from rerankd.types import Call, RerankRequest, RerankResponse
+from rerankd.types import Call, Document, RerankRequest, RerankResponse
+from tests.engine.fake_models import PATIENCE, Echo, EchoScorer, Gated, Panic, dead_until_told
 from tests.server.conftest import MakeClient
 from tests.server.rerankers import Failing, Remembering, answer_to
 
 TWO = [{"name": "good", "source": "lexical"}, {"name": "bad", "source": "lexical"}]
+
+
+class Numbered:
+    """Asks a model that reads numbers for the number 7, whatever it is asked."""
+
+    def __init__(self, inner: LocalReranker) -> None:
+        self._inner = inner
+
+    async def rerank(self, request: RerankRequest, call: Call) -> RerankResponse:
+        return await self._inner.rerank(msgspec.structs.replace(request, documents=(Document("7"),)), call)
 
 
 class FailsFor:
@@ -102,6 +117,73 @@ def test_live_never_asks_a_model(make_client: MakeClient) -> None:
     answer = make_client(reranker=reranker).get("/health/live")
     assert (answer.status_code, answer.json()) == (200, {"status": "live"})
     assert reranker.requests == []
+
+
+def test_a_device_in_trouble_is_not_ready_though_a_request_was_ranked_lately(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = make_client()
+    assert client.post("/rerank", json={"query": "q", "documents": ["d"]}).status_code == 200
+    with monkeypatch.context() as patch:
+        patch.setattr(Device, "trouble", "its worker has not moved for 61 s")
+        answer = client.get("/health/ready")
+        assert (answer.status_code, answer.json()["models"]) == (503, {"lexical": False})
+        assert "has not moved" in caplog.text
+        assert client.get("/health/live").status_code == 200
+    assert client.get("/health/ready").status_code == 200
+
+
+async def test_after_trouble_a_model_shows_that_it_ranks_again() -> None:
+    trouble: dict[str, str] = {}
+    reranker = Remembering()
+    readiness = Readiness(reranker, ["lexical"], trouble.get)
+    assert await readiness.states() == {"lexical": True}
+    trouble["lexical"] = "dead"
+    assert await readiness.states() == {"lexical": False}
+    assert len(reranker.requests) == 1, "a dead worker is not asked"
+    trouble.clear()
+    assert await readiness.states() == {"lexical": True}
+    assert len(reranker.requests) == 2
+
+
+async def test_a_worker_that_dies_is_seen_until_it_lives_and_ranks_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    deaths = [Panic()]
+    device = Device("test")
+    model = LocalReranker(EchoScorer(Echo(fails=lambda _: deaths.pop() if deaths else None)), device, Rate(1e6))
+    readiness = Readiness(Numbered(model), ["m"], lambda _: model.trouble)
+    with dead_until_told(monkeypatch) as told:
+        assert await readiness.states() == {"m": False}, "the probe killed it"
+        assert model.trouble is not None
+        assert await readiness.states() == {"m": False}
+        told.set()
+        while model.trouble:
+            await asyncio.sleep(0.001)
+        assert await readiness.states() == {"m": True}
+    device.close()
+
+
+async def test_a_long_request_does_not_make_the_server_unready(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "LATELY", 0.0)
+    device, runner = Device("test"), Gated(steps=24)
+    model = LocalReranker(EchoScorer(runner), device, Rate(1e6))
+    documents = tuple(Document("1 " * 60) for _ in range(1000))
+    call = Call("long")
+    long = asyncio.create_task(model.rerank(RerankRequest(query="q", documents=documents, priority="batch"), call))
+    try:
+        await runner.reached()
+        readiness = Readiness(Numbered(model), ["m"])
+        for _ in range(5):
+            asked = asyncio.create_task(readiness.states())
+            while len(device.jobs) < 2:
+                await asyncio.sleep(0.001)
+            runner.let_go(1 + 24)  # the step that the long one is at, and the probe's
+            assert await asyncio.wait_for(asked, PATIENCE) == {"m": True}
+        assert not long.done()
+        assert len(runner.batches) == 1 + 5, "the long one is still at its first batch"
+    finally:
+        runner.open()
+        assert len((await asyncio.wait_for(long, PATIENCE)).results) == 1000
+        device.close()
 
 
 async def test_many_who_ask_at_once_share_one_probe() -> None:

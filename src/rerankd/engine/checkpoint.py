@@ -95,6 +95,11 @@ class Checkpoint:
             )
         raise LoadError(f"{self.folder} holds no model.safetensors.")
 
+    @cached_property
+    def tensor_names(self) -> frozenset[str]:
+        """The names of all tensors, from the weight files' headers alone. Raises what `weight_files` does."""
+        return frozenset(name for path in self.weight_files for name in _header(path) if name != "__metadata__")
+
     def max_length(self, positions: int, wanted: int | None) -> int:
         """Tokens of one sequence, special ones included: the least of what model, tokenizer and user allow."""
         limits = [positions] if wanted is None else [positions, wanted]
@@ -109,3 +114,20 @@ class Checkpoint:
         if not (self.folder / "tokenizer.json").is_file():
             raise UnsupportedModel(f"{self.folder} holds no tokenizer.json; a slow tokenizer alone is not supported.")
         return self.text("tokenizer.json")
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """What a safetensors file says of its tensors: eight bytes with a length, and so much JSON."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length)) if length <= JSON_LIMIT else None
+    except (OSError, ValueError, RecursionError) as cause:
+        raise damaged(path) from cause
+    if not isinstance(header, dict):
+        raise damaged(path)
+    return header
+
+
+def damaged(path: Path) -> LoadError:
+    return LoadError(f"{path} is damaged or is no safetensors file.")

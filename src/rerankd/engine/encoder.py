@@ -1,4 +1,4 @@
-"""A transformers encoder run over packed batches, within a budget of tokens at a time.
+"""A transformers encoder run over packed batches: the general way, for every architecture whose attention can be packed.
 
 Linear layers, norms and activations see rows and nothing else, so a packed batch costs what its tokens cost, and in
 float32 each row equals that of the padded model to 1e-6.
@@ -6,87 +6,97 @@ float32 each row equals that of the padded model to 1e-6.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from time import perf_counter
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
-from rerankd.engine.packing import PackedBatch, TokenSequence, pack
-from rerankd.engine.scorer import Watch
+from rerankd.engine.attention import Span
+from rerankd.engine.linear import HEIGHTS
+from rerankd.engine.packing import PackedBatch, pack
+from rerankd.engine.scorer import Steps
+from rerankd.engine.sequences import TokenSequence
 
-CPU_TOKEN_BUDGET = 2048
-CUDA_TOKEN_BUDGET = 16384
+BATCH_TOKENS = 2048
+"""Until a device has been measured."""
+HEAD_ROWS = 16
+"""A head sees so many rows at a time, always: its element-wise functions round alike then, wherever a row stands."""
+
+Pool = Callable[[torch.Tensor, Sequence[Span]], torch.Tensor]
+"""Hidden states [rows, hidden_size] to one row per sequence, [sequences, hidden_size]."""
+Head = Callable[[torch.Tensor], torch.Tensor]
+"""Pooled rows [HEAD_ROWS, hidden_size] to what the model says of each, [HEAD_ROWS, width]."""
+Layers = Callable[[PackedBatch], Iterator[torch.Tensor | None]]
+"""The model's layers as steps; the last thing that it gives are the hidden states [rows, hidden_size]."""
 
 
 class PackedEncoder:
-    """`first_position` is the position id of a sequence's first token: 0 for BERT, pad id + 1 for RoBERTa's kind."""
+    """`layers` does the model's work, `pool` and `head` make a result of it."""
 
-    def __init__(self, base: PreTrainedModel, first_position: int, device: torch.device) -> None:
-        self._base = base
-        self._first_position = first_position
-        self._device = device
-        self._token_budget = CPU_TOKEN_BUDGET if device.type == "cpu" else CUDA_TOKEN_BUDGET
+    def __init__(
+        self, layers: Layers, pool: Pool, head: Head, heights: Sequence[int] = HEIGHTS, padding_id: int | None = None
+    ) -> None:
+        self.batch_tokens = BATCH_TOKENS
+        self._layers = layers
+        self._heights = heights
+        self._pool = pool
+        self._head = head
+        self._padding_id = padding_id
 
-    def rows(
-        self,
-        sequences: Sequence[TokenSequence],
-        pool: Callable[[torch.Tensor, PackedBatch], torch.Tensor],
-        watch: Watch,
-    ) -> torch.Tensor:
-        """What `pool` makes of each sequence's hidden states, [sequences, width] on the CPU, in the caller's order.
-
-        Equal sequences are computed once, and so get equal rows to the last bit.
-        """
-        started = perf_counter()
-        distinct: dict[tuple[int, ...], TokenSequence] = {}
-        for sequence in sequences:
-            distinct.setdefault(tuple(sequence.ids), sequence)
-        rows = self._distinct_rows(list(distinct.values()), pool, watch)
-        row_of = {ids: row for row, ids in enumerate(distinct)}
-        watch.took("infer", started)
-        return rows[torch.tensor([row_of[tuple(sequence.ids)] for sequence in sequences])]
-
-    def _distinct_rows(
-        self,
-        sequences: Sequence[TokenSequence],
-        pool: Callable[[torch.Tensor, PackedBatch], torch.Tensor],
-        watch: Watch,
-    ) -> torch.Tensor:
-        pooled: list[torch.Tensor] = []
-        order: list[int] = []
+    def run(self, sequences: Sequence[TokenSequence]) -> Steps:
+        batch = pack(sequences, self._heights, self._padding_id)
+        if self._pool is first_rows:
+            batch = replace(batch, wanted=torch.tensor([span.start for span in batch.spans]))
+        hidden = yield from hidden_states(self._layers(batch))
         with torch.inference_mode():
-            for batch in pack(sequences, self._token_budget):
-                watch.check()
-                pooled.append(pool(self._hidden(batch), batch))
-                order.extend(batch.members)
-            placed = torch.cat(pooled).cpu()
-        rows = torch.empty_like(placed)
-        rows[torch.tensor(order)] = placed
-        return rows
+            pooled = self._pool(hidden, batch.spans)
+            return list(by_head_rows(self._head, pooled).cpu().unbind())
 
-    def _hidden(self, batch: PackedBatch) -> torch.Tensor:
-        """The last hidden states, [rows, hidden_size]."""
-        output = self._base(
-            input_ids=batch.input_ids.to(self._device),
-            token_type_ids=batch.token_type_ids.to(self._device),
-            position_ids=(batch.position_ids + self._first_position).to(self._device),
+
+def hidden_states(layers: Iterator[torch.Tensor | None]) -> Generator[None, None, torch.Tensor]:
+    """The last thing that `layers` give, a step of theirs at a time."""
+    hidden = torch.empty(0)
+    while True:
+        with torch.inference_mode():  # entered anew in each step: other work may run on this thread between two
+            try:
+                made = next(layers)
+            except StopIteration:
+                return hidden
+        hidden = hidden if made is None else made
+        yield
+
+
+def whole_model(base: PreTrainedModel, first_position: int, device: torch.device, **arguments: Any) -> Layers:
+    """All layers in one step, by the model's own forward; `first_position` is the position id of a first token."""
+
+    def layers(batch: PackedBatch) -> Iterator[torch.Tensor | None]:
+        output = base(
+            input_ids=batch.input_ids.unsqueeze(0).to(device),
+            position_ids=(batch.position_ids + first_position).unsqueeze(0).to(device),
             spans=batch.spans,
+            **({"token_type_ids": batch.token_type_ids.unsqueeze(0).to(device)} if typed else {}),
+            **arguments,
         )
-        hidden: torch.Tensor = output.last_hidden_state[0]
-        return hidden
+        yield output.last_hidden_state[0]
+
+    typed = (getattr(base.config, "type_vocab_size", 0) or 0) > 0
+    return layers
 
 
-def first_rows(hidden: torch.Tensor, batch: PackedBatch) -> torch.Tensor:
+def by_head_rows(head: Head, pooled: torch.Tensor) -> torch.Tensor:
+    """What `head` makes of each row, [rows, width]."""
+    count = len(pooled)
+    filled = torch.cat([pooled, pooled.new_zeros(-count % HEAD_ROWS, pooled.shape[1])])
+    return torch.cat([head(part) for part in filled.split(HEAD_ROWS)])[:count]
+
+
+def first_rows(hidden: torch.Tensor, spans: Sequence[Span]) -> torch.Tensor:
     """The hidden state of each sequence's first token, [sequences, hidden_size]."""
-    return hidden[torch.tensor(batch.starts, device=hidden.device)]
+    return hidden[torch.tensor([span.start for span in spans], device=hidden.device)]
 
 
-def mean_rows(hidden: torch.Tensor, batch: PackedBatch) -> torch.Tensor:
+def mean_rows(hidden: torch.Tensor, spans: Sequence[Span]) -> torch.Tensor:
     """The mean of each sequence's hidden states in float32, special tokens included, [sequences, hidden_size]."""
-    return torch.cat(
-        [
-            hidden[start : start + count * length].unflatten(0, (count, length)).float().mean(1)
-            for start, count, length in batch.spans
-        ]
-    )
+    return torch.stack([hidden[span.start : span.stop].float().mean(0) for span in spans])

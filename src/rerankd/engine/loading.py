@@ -5,16 +5,23 @@ torch is imported only here and below, and only once a model needs it.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from dataclasses import dataclass
+from typing import Any, Literal
 
+from rerankd.engine.admission import Rate
 from rerankd.engine.checkpoint import Checkpoint, Progress
 from rerankd.engine.local import LocalReranker
-from rerankd.engine.scorer import Scorer, Watch
+from rerankd.engine.scheduler import MAX_WAIT, Device
+from rerankd.engine.scorer import Scorer, score
 from rerankd.engine.sources import fetch
-from rerankd.engine.worker import DeviceThread
-from rerankd.errors import LoadError, UnsupportedModel
-from rerankd.types import BUILTIN, LEXICAL
+from rerankd.errors import LoadError, RerankError, UnsupportedModel
+from rerankd.types import BUILTIN, LEXICAL, Document, RerankRequest
+
+LEXICAL_RATE = 200_000.0
+"""Tokens in a second where there is no device to measure; BM25 does some 300,000."""
+PROOF = RerankRequest(query="ready?", documents=(Document("ready."),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,38 +33,67 @@ class ModelSpec:
     device: str = "auto"
     dtype: str = "auto"
     max_length: int | None = None
+    max_query_length: int | None = None
+    score: Literal["auto", "probability", "logit"] = "auto"
+    instruction: str | None = None
+    prefix_reuse: bool = True
+    quantization: Literal["none", "int8"] = "none"
+    batch_tokens: int | None = None
 
 
 def has_engine() -> bool:
     return all(importlib.util.find_spec(name) for name in ("torch", "transformers", "tokenizers", "safetensors"))
 
 
-def load_local(spec: ModelSpec, threads: dict[str, DeviceThread], progress: Progress) -> LocalReranker:
-    """The model on its device's thread, which is taken from `threads` or added to them.
+def load_local(
+    spec: ModelSpec, devices: dict[str, Device], progress: Progress, max_wait: float = MAX_WAIT
+) -> LocalReranker:
+    """The model on its device, which is taken from `devices` or added to them, with `max_wait` seconds for its queue.
 
-    It has scored a document before it is handed out. Raises `LoadError`.
+    It has scored a document, and its speed is known, before it is handed out. Raises `LoadError`.
     """
-    device = _device(spec)
-    if device not in threads:
-        threads[device] = DeviceThread(device)
-    thread = threads[device]
-    return LocalReranker(thread.call(lambda: _proved(_load(spec, progress))), thread)
+    name = device_of(spec)
+    if name not in devices:
+        devices[name] = Device(name, max_wait)
+    device = devices[name]
+    scorer, rate = device.call(lambda: _measured(load_scorer(spec, progress), spec))
+    return LocalReranker(scorer, device, rate)
 
 
-def _proved(scorer: Scorer) -> Scorer:
-    scorer.score("ready?", ["ready."], Watch())
-    return scorer
+def _measured(scorer: Scorer, spec: ModelSpec) -> tuple[Scorer, Rate]:
+    try:
+        score(scorer, PROOF)
+        return scorer, _rate(scorer, spec.batch_tokens)
+    except RerankError:
+        raise
+    except Exception as cause:
+        raise LoadError(f"{spec.name} was loaded, but it fails on a document of one word.") from cause
 
 
-def _device(spec: ModelSpec) -> str:
+def _rate(scorer: Scorer, batch_tokens: int | None) -> Rate:
+    if scorer.runner is None:
+        return Rate(LEXICAL_RATE)
+    from rerankd.engine.calibration import calibrate
+
+    runner: Any = scorer.runner
+    on_cuda = scorer.card.device.startswith("cuda")
+    return calibrate(runner, max_length=scorer.card.max_length, on_cuda=on_cuda, batch_tokens=batch_tokens)
+
+
+def device_of(spec: ModelSpec) -> str:
+    """The name of the device whose thread the model runs on."""
     if spec.source == LEXICAL or not has_engine():
         return "cpu"
     from rerankd.engine.devices import place
 
-    return str(place(spec.device, spec.dtype).device)
+    device = place(spec.device, spec.dtype).device
+    return str(device) if device.type == "cpu" else f"{device.type}:{device.index or 0}"  # one thread a GPU
 
 
-def _load(spec: ModelSpec, progress: Progress) -> Scorer:
+def load_scorer(spec: ModelSpec, progress: Progress) -> Scorer:
+    """The model alone, here and now, on no device's thread: for evaluation, benchmarks and tests. Raises `LoadError`."""
+    if spec.source in (LEXICAL, BUILTIN) and (spec.score, spec.quantization) != ("auto", "none"):
+        raise LoadError(f"{spec.source} has one scale and one number format; leave out score and quantization.")
     if spec.source == LEXICAL:
         from rerankd.engine.families.lexical import Lexical
 
@@ -72,16 +108,34 @@ def _load(spec: ModelSpec, progress: Progress) -> Scorer:
 
 
 def _from_checkpoint(spec: ModelSpec, progress: Progress) -> Scorer:
+    """The first family that recognises the files has them."""
     from rerankd.engine.devices import place
-    from rerankd.engine.families import bi_encoder, cross_encoder
+    from rerankd.engine.families import FAMILIES
+    from rerankd.engine.families.recipe import Loading
 
     checkpoint = Checkpoint(fetch(spec.source, progress))
-    placement = place(spec.device, spec.dtype)
-    if checkpoint.architecture in cross_encoder.ARCHITECTURES:
-        return cross_encoder.load(spec.name, spec.source, checkpoint, placement, spec.max_length, progress)
-    if checkpoint.architecture in bi_encoder.ARCHITECTURES:
-        return bi_encoder.load(spec.name, spec.source, checkpoint, placement, spec.max_length, progress)
-    known = ", ".join(sorted([*cross_encoder.ARCHITECTURES, *bi_encoder.ARCHITECTURES]))
+    loading = Loading(
+        name=spec.name,
+        source=spec.source,
+        checkpoint=checkpoint,
+        placement=place(spec.device, spec.dtype),
+        progress=progress,
+        max_length=spec.max_length,
+        max_query_length=spec.max_query_length,
+        score=spec.score,
+        instruction=spec.instruction,
+        prefix_reuse=spec.prefix_reuse,
+        int8=spec.quantization == "int8",
+    )
+    for name in FAMILIES:
+        family = importlib.import_module(f"rerankd.engine.families.{name}")
+        if family.recognises(checkpoint):
+            if loading.int8 and not getattr(family, "INT8", False):
+                from rerankd.engine.int8 import no_int8
+
+                raise no_int8()
+            return family.load(loading)  # type: ignore[no-any-return]
     raise UnsupportedModel(
-        f"{spec.source} is a {checkpoint.architecture or 'model of no named class'}; known are {known}."
+        f"{spec.source} is a {checkpoint.architecture or 'model of no named class'}, which no family here can run; "
+        "docs/models.md lists what can be."
     )

@@ -1,83 +1,71 @@
-"""Packed batches: sequences laid end to end, never padded, a bounded number of tokens at a time.
-
-Neighbours of equal length share one attention call, so sequences are packed in order of length.
-"""
+"""Packed batches: sequences laid end to end, never padded to each other's length."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, groupby
+from itertools import accumulate, chain
 
 import torch
 
-from rerankd.engine.attention import Spans
-
-
-@dataclass(frozen=True, slots=True)
-class TokenSequence:
-    """The ids of one sequence with its special tokens, and the token type of each."""
-
-    ids: list[int]
-    types: list[int]
-
-    def __len__(self) -> int:
-        return len(self.ids)
+from rerankd.engine.attention import Span
+from rerankd.engine.linear import HEIGHTS, TILE
+from rerankd.engine.sequences import TokenSequence
 
 
 @dataclass(frozen=True, slots=True)
 class PackedBatch:
-    """`members` are the indexes of the sequences in the caller's list, in the order in which they lie in the rows."""
+    """Rows that belong to no sequence fill the batch up behind the last one.
 
-    members: list[int]
-    lengths: list[int]
-    input_ids: torch.Tensor  # [1, rows]
-    token_type_ids: torch.Tensor  # [1, rows]
-    position_ids: torch.Tensor  # [1, rows], from 0 in each sequence
-    spans: Spans
+    `wanted` are the rows whose last hidden states are asked for; None means all. Layers may leave the others as they are.
+    """
+
+    input_ids: torch.Tensor  # [rows]
+    token_type_ids: torch.Tensor  # [rows]
+    position_ids: torch.Tensor  # [rows], from 0 in each sequence
+    spans: list[Span]
+    wanted: torch.Tensor | None = None
 
     @property
-    def starts(self) -> list[int]:
-        """The first row of each sequence."""
-        return list(chain([0], torch.tensor(self.lengths[:-1], dtype=torch.long).cumsum(0).tolist()))
+    def rows(self) -> int:
+        return len(self.input_ids)
 
 
-def pack(sequences: Sequence[TokenSequence], token_budget: int) -> Iterator[PackedBatch]:
-    """Batches of at most `token_budget` rows, shortest sequences first; a longer sequence gets a batch of its own."""
-    members: list[int] = []
-    rows = 0
-    for index in sorted(range(len(sequences)), key=lambda index: len(sequences[index])):
-        length = len(sequences[index])
-        if members and rows + length > token_budget:
-            yield _batch(sequences, members)
-            members, rows = [], 0
-        members.append(index)
-        rows += length
-    if members:
-        yield _batch(sequences, members)
+def pack(
+    sequences: Sequence[TokenSequence], heights: Sequence[int] = HEIGHTS, padding_id: int | None = None, filler: int = 0
+) -> PackedBatch:
+    """The sequences in the order given, filled up with `filler` to whole tiles, or to one of the `heights` below a tile.
 
-
-def _batch(sequences: Sequence[TokenSequence], members: list[int]) -> PackedBatch:
-    lengths = [len(sequences[index]) for index in members]
+    A token `padding_id` takes no position, as RoBERTa's code counts them; the token behind it takes its place.
+    """
+    lengths = [len(sequence) for sequence in sequences]
+    stops = list(accumulate(lengths))
+    filling = batch_height(stops[-1], heights) - stops[-1]
     return PackedBatch(
-        members=members,
-        lengths=lengths,
-        input_ids=_row(chain.from_iterable(sequences[index].ids for index in members)),
-        token_type_ids=_row(chain.from_iterable(sequences[index].types for index in members)),
-        position_ids=_row(chain.from_iterable(range(length) for length in lengths)),
-        spans=_spans(lengths),
+        input_ids=_row(chain(*(sequence.ids for sequence in sequences), (filler for _ in range(filling)))),
+        token_type_ids=_row(
+            chain(*(sequence.types or [0] * len(sequence) for sequence in sequences), (0 for _ in range(filling)))
+        ),
+        position_ids=_row(
+            chain(*(_positions(sequence, padding_id) for sequence in sequences), (0 for _ in range(filling)))
+        ),
+        spans=[Span(stop - length, stop) for length, stop in zip(lengths, stops, strict=True)],
     )
 
 
+def batch_height(rows: int, heights: Sequence[int] = HEIGHTS) -> int:
+    """`rows`, rounded up to whole tiles, or to one of the smaller heights."""
+    whole, rest = divmod(rows, TILE)
+    return whole * TILE + next((height for height in (0, *heights) if height >= rest), TILE)
+
+
+def _positions(sequence: TokenSequence, padding_id: int | None) -> Sequence[int]:
+    first = len(sequence.prefix) if sequence.prefix else 0
+    if padding_id is None or padding_id not in sequence.ids:
+        return range(first, first + len(sequence))
+    counted = accumulate(int(token != padding_id) for token in sequence.ids)
+    return [-1 if token == padding_id else count - 1 for token, count in zip(sequence.ids, counted, strict=True)]
+
+
 def _row(values: chain[int]) -> torch.Tensor:
-    return torch.tensor(list(values), dtype=torch.long).unsqueeze(0)
-
-
-def _spans(lengths: list[int]) -> Spans:
-    spans: Spans = []
-    start = 0
-    for length, equals in groupby(lengths):
-        count = sum(1 for _ in equals)
-        spans.append((start, count, length))
-        start += count * length
-    return spans
+    return torch.tensor(list(values), dtype=torch.long)

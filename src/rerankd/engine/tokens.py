@@ -1,21 +1,21 @@
 """Text to ids, once per text, and never to a control token: ids are joined by hand with the model's own special tokens.
 
 The query is tokenised once per request and each document once, and the joined ids equal the tokenizer's own pair
-encoding (checked when a model is loaded). Two things would let a text forge a separator, and both are closed here: added
-tokens, which are not looked for in a text, and control tokens that are ordinary pieces of the vocabulary (XLM-R's holds
-`</s>`), which are renamed to something that no text can contain.
+encoding (checked when a model is loaded). Two things would let a text forge a separator, and both are closed here: special
+added tokens, which are not looked for in a text, and control tokens that are ordinary pieces of the vocabulary (XLM-R's
+holds `</s>`), which are renamed to something that no text can contain.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tokenizers import Tokenizer
 
-from rerankd.engine.packing import TokenSequence
+from rerankd.engine.sequences import TokenSequence
 from rerankd.errors import UnsupportedModel
 
 PROBES = (("how many people live in Berlin", "3.5 million"), ("a", "b"), ("你好", ""))
@@ -28,8 +28,13 @@ class TextTokenizer:
     """A checkpoint's tokenizer without its special tokens."""
 
     def __init__(self, tokenizer_json: str) -> None:
-        description: dict[str, Any] = json.loads(tokenizer_json)
-        self._tokenizer = Tokenizer.from_str(json.dumps(_without_controls(description)))
+        """Raises `UnsupportedModel` where an added token would get another id than the file states."""
+        description = _without_controls(json.loads(tokenizer_json))
+        self._tokenizer = Tokenizer.from_str(json.dumps(description))
+        self._tokenizer.encode_special_tokens = True
+        for token in description["added_tokens"]:
+            if self._tokenizer.token_to_id(token["content"]) != token["id"]:
+                raise UnsupportedModel(f"The tokenizer states an id for {token['content']} that cannot be kept.")
 
     def encode(self, texts: Sequence[str], limit: int | None = None) -> list[list[int]]:
         """The ids of each text, exact as far as `limit` ids; a longer text may lose ids beyond it, never before."""
@@ -67,6 +72,10 @@ class Layout:
     @property
     def special_tokens(self) -> int:
         return len(self.prefix) + len(self.middle) + len(self.suffix)
+
+    def untyped(self) -> Layout:
+        """The same for a model that knows one token type, or none."""
+        return replace(self, types=(0, 0, 0, 0, 0))
 
     def pair(self, query: list[int], document: list[int]) -> TokenSequence:
         parts = (self.prefix, query, self.middle, document, self.suffix)
@@ -133,22 +142,23 @@ def _unjoinable() -> UnsupportedModel:
 
 
 def _without_controls(description: dict[str, Any]) -> dict[str, Any]:
+    """No piece is a control token. Added tokens that are no pieces stay, so that those behind them keep their ids."""
     added = description.get("added_tokens") or []
     controls = {token["content"] for token in added if token.get("special")}
     model = dict(description["model"])
-    model["vocab"] = _renamed(model["vocab"], controls - {model.get("unk_token")})
-    kept = [token for token in added if not token.get("special")]
+    pieces = set(model["vocab"]) if isinstance(model["vocab"], dict) else {piece for piece, _ in model["vocab"]}
+    model["vocab"] = renamed(model["vocab"], controls - {model.get("unk_token")})
     return {
         **description,
         "model": model,
-        "added_tokens": kept,
+        "added_tokens": [token for token in added if token["content"] not in controls & pieces],
         "post_processor": None,
         "truncation": None,
         "padding": None,
     }
 
 
-def _renamed(vocab: Any, controls: set[str]) -> Any:
+def renamed(vocab: Any, controls: set[str]) -> Any:
     """`vocab` with the same ids, its control pieces under names with a blank, at which every pre-tokenizer splits."""
     if isinstance(vocab, dict):
         return {(f"control {piece}" if piece in controls else piece): index for piece, index in vocab.items()}

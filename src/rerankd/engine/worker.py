@@ -1,44 +1,64 @@
-"""One thread owns a device, so that one forward runs at a time and the event loop never waits for one.
-
-Concurrent forwards fight for the same cores: 8 texts took 110 s instead of 3 where each request brought its own
-(onyx-dot-app/onyx#8396). Requests are taken in the order in which they come.
-"""
+"""A thread that does its work until it is closed; if it dies of something instead, another one takes its place."""
 
 from __future__ import annotations
 
-import asyncio
+import logging
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from time import perf_counter
-from typing import TypeVar
 
-from rerankd.engine.scorer import Watch
+REVIVAL = 1.0
+"""Seconds between a worker's death and the next one's start."""
 
-Answer = TypeVar("Answer")
+log = logging.getLogger("rerankd.engine")
 
 
-class DeviceThread:
-    def __init__(self, device: str) -> None:
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"rerankd-{device}")
+class Worker:
+    """Runs `work`, which returns once the worker is being closed, on a thread called `name`.
 
-    async def run(self, work: Callable[[Watch], Answer], watch: Watch) -> Answer:
-        """`work(watch)` on the device's thread. Cancelling the caller abandons the watch: queued work never starts."""
-        queued = perf_counter()
+    When the thread ends in any other way `died` is called, on another thread and before `work` runs again.
+    """
 
-        def start() -> Answer:
-            watch.took("queue", queued)
-            watch.check()
-            return work(watch)
+    def __init__(self, name: str, work: Callable[[], None], died: Callable[[], None]) -> None:
+        self._name = name
+        self._work = work
+        self._died = died
+        self._closing = threading.Event()
+        self._thread = self._start()
+        self._watcher = threading.Thread(target=self._watch, name=f"{name}-watch", daemon=True)
+        self._watcher.start()
 
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def close(self, patience: float) -> bool:
+        """Wait `patience` seconds for the work to return; whether it has. No other thread is started from now on."""
+        self._closing.set()
+        self._watcher.join(patience)
+        return not self._watcher.is_alive()
+
+    def _start(self) -> threading.Thread:
+        thread = threading.Thread(target=self._live, name=self._name, daemon=True)
+        thread.start()
+        return thread
+
+    def _live(self) -> None:
+        self._thread = threading.current_thread()  # before it works, so that nobody sees it work and be dead
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, start)
-        except asyncio.CancelledError:
-            watch.abandon()
-            raise
+            self._work()
+        except BaseException as cause:
+            log.critical("%s died; what it was working on fails, and it is started again", self._name, exc_info=True)
+            cause.__traceback__ = None  # its frames hold what it was working on
 
-    def call(self, work: Callable[[], Answer]) -> Answer:
-        """`work()` on the device's thread, waited for: for loading, before there is an event loop."""
-        return self._executor.submit(work).result()
-
-    def close(self) -> None:
-        self._executor.shutdown(wait=True, cancel_futures=True)
+    def _watch(self) -> None:
+        """A thread of its own, so that nothing that happens on the other one can keep it from being missed."""
+        self._thread.join()
+        while not self._closing.is_set():
+            try:
+                self._died()
+                if not self._closing.wait(REVIVAL):
+                    self._thread = self._start()
+            except Exception:
+                log.critical("%s could not be started again yet", self._name, exc_info=True)
+                self._closing.wait(REVIVAL)
+            self._thread.join()

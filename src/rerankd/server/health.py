@@ -1,9 +1,12 @@
-"""Whether the server can rank now: each local model has ranked a document lately, in a request or in a probe of ours."""
+"""Whether the server can rank now: each local model has ranked a document lately, in a request or in a probe of ours, and
+its device is not in trouble.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from time import monotonic
 
 import msgspec
@@ -21,11 +24,20 @@ log = logging.getLogger("rerankd.server")
 LATELY = 15.0
 PROBE_TIME = 5.0
 PROBE = RerankRequest(query="ready", documents=(Document("ready"),))
+"""So short that it goes in front of whatever the device is working on."""
+
+Trouble = Callable[[str], str | None]
+"""What keeps the device of a model from working, or None."""
+
+
+def no_trouble(_: str) -> str | None:
+    return None
 
 
 class Readiness:
-    def __init__(self, reranker: Reranker, models: list[str]) -> None:
+    def __init__(self, reranker: Reranker, models: list[str], trouble: Trouble = no_trouble) -> None:
         self._reranker = reranker
+        self._trouble = trouble
         self._last = dict.fromkeys(models, float("-inf"))
         self._probing = {model: asyncio.Lock() for model in models}
 
@@ -40,6 +52,11 @@ class Readiness:
         return dict(zip(self._last, answers, strict=True))
 
     async def _ranks(self, model: str) -> bool:
+        trouble = self._trouble(model)
+        if trouble is not None:
+            log.warning("model %s is not ready: %s", model, trouble)
+            self._last[model] = float("-inf")  # when the trouble is over, that is to be shown
+            return False
         async with self._probing[model]:
             if monotonic() - self._last[model] < LATELY:
                 return True

@@ -35,7 +35,7 @@ def create_app(application: Application) -> FastAPI:
         swagger_ui_oauth2_redirect_url="/docs/oauth2-redirect",
     )
     cards = application.catalog.cards
-    readiness = Readiness(application.reranker, [card.name for card in cards])
+    readiness = Readiness(application.reranker, [card.name for card in cards], application.trouble)
     closed = APIRouter(dependencies=[Depends(KeyCheck(application.settings))])
     for path, dialect in ROUTES.items():
         endpoint = RerankEndpoint(application, dialect, readiness)

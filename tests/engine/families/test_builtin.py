@@ -8,7 +8,8 @@ from rerankd.engine.families import builtin
 from rerankd.engine.families.builtin import Builtin, fuse
 from rerankd.engine.families.lexical import Lexical
 from rerankd.engine.minilm import find_minilm
-from rerankd.engine.scorer import Scored, Watch
+from rerankd.engine.scorer import Scored
+from tests.engine.asking import ask
 
 SKY, PARIS, PIZZA = "The sky is blue.", "Paris is the capital of France.", "I like to eat pizza."
 CAPITAL = "What is the capital of France?"
@@ -24,7 +25,7 @@ def model() -> Builtin:
 
 
 def score(model: Builtin, query: str, *documents: str) -> list[float]:
-    return list(model.score(query, documents, Watch()).scores)
+    return list(ask(model, query, documents).scores)
 
 
 def test_the_right_document_is_far_ahead(model: Builtin) -> None:
@@ -77,7 +78,7 @@ def test_the_same_text_twice_gets_the_same_score(model: Builtin) -> None:
 
 
 def test_what_minilm_read_is_counted_and_what_it_could_not_read_is_told(model: Builtin) -> None:
-    scored: Scored = model.score("fox", ["fox " * 400, "dog"], Watch())
+    scored: Scored = ask(model, "fox", ["fox " * 400, "dog"])
     assert list(scored.truncated) == [0]
     assert scored.tokens == 3 + 256 + 3
     assert scored.embeddings is not None

@@ -8,15 +8,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rerankd.engine import encoder
-from rerankd.engine.checkpoint import Checkpoint
-from rerankd.engine.devices import place
-from rerankd.engine.families import cross_encoder
-from rerankd.engine.families.cross_encoder import CrossEncoder, cut_of, score_kind
-from rerankd.engine.scorer import Watch
+from rerankd.engine.encoder import PackedEncoder
+from rerankd.engine.families.cross_encoder import cut_of, score_kind
+from rerankd.engine.post_norm import PostNormLayers
+from rerankd.engine.scorer import Watch, score
 from rerankd.engine.truncation import longest_first, query_capped
 from rerankd.errors import DeadlineExceeded, LoadError, UnsafeCheckpoint, UnsupportedModel
 from tests.engine import reference, tiny
+from tests.engine.asking import ask, fed, load, request
 
 QUERY = "how many people live in berlin"
 DOCUMENTS = [
@@ -30,44 +29,43 @@ DOCUMENTS = [
 ]
 
 
-def load(folder: Path, dtype: str = "float32", max_length: int | None = None) -> CrossEncoder:
-    return cross_encoder.load("tiny", str(folder), Checkpoint(folder), place("cpu", dtype), max_length, lambda *_: None)
-
-
 def test_packed_xlmr_scores_equal_those_of_the_padded_class(xlmr: Path) -> None:
-    scored = load(xlmr).score(QUERY, DOCUMENTS, Watch())
+    scored = ask(load(xlmr), QUERY, DOCUMENTS)
     expected = torch.sigmoid(torch.tensor(reference.logits(xlmr, QUERY, DOCUMENTS, "only_second", 64)))
     assert scored.scores == pytest.approx(expected.tolist(), abs=1e-5)
     assert max(scored.scores) - min(scored.scores) > 0.05, "a model that says the same of everything proves nothing"
 
 
 def test_packed_bert_scores_are_raw_logits_and_equal_those_of_the_padded_class(bert: Path) -> None:
-    scored = load(bert).score(QUERY, DOCUMENTS, Watch())
+    scored = ask(load(bert), QUERY, DOCUMENTS)
     expected = reference.logits(bert, QUERY, DOCUMENTS, "longest_first", 64)
     assert scored.scores == pytest.approx(expected, abs=1e-5)
     assert max(scored.scores) - min(scored.scores) > 0.05
 
 
-def test_scores_do_not_depend_on_how_documents_fall_into_batches(xlmr: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    together = load(xlmr).score(QUERY, DOCUMENTS, Watch()).scores
-    monkeypatch.setattr(encoder, "CPU_TOKEN_BUDGET", 30)
-    assert load(xlmr).score(QUERY, DOCUMENTS, Watch()).scores == pytest.approx(together, abs=1e-5)
-
-
-def test_equal_documents_get_equal_scores_to_the_last_bit(xlmr: Path) -> None:
-    scores = load(xlmr, "bfloat16").score(QUERY, ["paris", *DOCUMENTS, "paris"], Watch()).scores
+def test_equal_documents_get_equal_scores_and_are_computed_once(xlmr: Path) -> None:
+    scorer = load(xlmr, "bfloat16")
+    scores = ask(scorer, QUERY, ["paris", *DOCUMENTS, "paris"]).scores
     assert scores[0] == scores[-1]
     assert scores[3] == scores[5]
+    assert len(fed(scorer, QUERY, ["paris", *DOCUMENTS, "paris"])) == len({*DOCUMENTS, "paris"})
+
+
+@pytest.mark.parametrize("family", ["xlmr", "bert"])
+def test_it_is_run_by_the_fast_layers(family: str, request: pytest.FixtureRequest) -> None:
+    runner = load(request.getfixturevalue(family)).runner
+    assert isinstance(runner, PackedEncoder)
+    assert isinstance(runner._layers, PostNormLayers)
 
 
 def test_bfloat16_stays_near_float32(xlmr: Path) -> None:
-    exact = load(xlmr).score(QUERY, DOCUMENTS, Watch()).scores
-    assert load(xlmr, "bfloat16").score(QUERY, DOCUMENTS, Watch()).scores == pytest.approx(exact, abs=0.1)
+    exact = ask(load(xlmr), QUERY, DOCUMENTS).scores
+    assert ask(load(xlmr, "bfloat16"), QUERY, DOCUMENTS).scores == pytest.approx(exact, abs=0.1)
 
 
 def test_a_cut_document_is_reported_and_tokens_are_counted_as_fed(xlmr: Path) -> None:
     model = load(xlmr)
-    scored = model.score(QUERY, DOCUMENTS, Watch())
+    scored = ask(model, QUERY, DOCUMENTS)
     assert list(scored.truncated) == [5]
     assert not scored.query_truncated
     whole = reference.tokenizer_of(xlmr)
@@ -81,26 +79,15 @@ def test_max_length_can_be_lowered_but_not_raised(xlmr: Path) -> None:
 
 
 def test_a_query_longer_than_the_room_is_cut_and_leaves_room_for_documents(xlmr: Path) -> None:
-    sequences, truncated, query_cut = load(xlmr).sequences("berlin " * 200, ["paris " * 200])
-    assert len(sequences[0]) == 64
-    assert query_cut
-    assert truncated == [0]
+    scored = ask(load(xlmr), "berlin " * 200, ["paris " * 200])
+    assert scored.tokens == 64
+    assert scored.query_truncated
+    assert list(scored.truncated) == [0]
 
 
-@pytest.mark.parametrize("family", ["xlmr", "bert"])
-def test_no_text_ever_becomes_a_control_token(family: str, request: pytest.FixtureRequest) -> None:
-    folder: Path = request.getfixturevalue(family)
-    controls = tiny.XLMR_CONTROLS if family == "xlmr" else tiny.BERT_CONTROLS
-    forged = [*controls, *(f"{a}{b}" for a in controls for b in controls), "<</s>/s>", "[S[SEP]EP]", " </s> ", "a</s>b"]
-    tokenizer = reference.tokenizer_of(folder)
-    unknown = {tokenizer.token_to_id("<unk>"), tokenizer.token_to_id("[UNK]")}
-    forbidden = {tokenizer.token_to_id(control) for control in controls} - unknown
-    model = load(folder)
-    plain, _, _ = model.sequences("a", ["b"])
-    own = sum(identity in forbidden for identity in plain[0].ids)
-    for text in forged:
-        sequences, _, _ = model.sequences(text, [text])
-        assert sum(identity in forbidden for identity in sequences[0].ids) == own, text
+def test_the_users_own_limit_of_a_query_holds(xlmr: Path) -> None:
+    (capped,), (whole,) = (fed(load(xlmr, max_query_length=limit), "how many people", ["x"]) for limit in (2, None))
+    assert len(capped) == len(whole) - 1
 
 
 def test_code_that_lies_in_a_checkpoint_is_never_run(tmp_path: Path) -> None:
@@ -108,7 +95,7 @@ def test_code_that_lies_in_a_checkpoint_is_never_run(tmp_path: Path) -> None:
     marker = tmp_path / "ran"
     (folder / "modeling.py").write_text(f"open({str(marker)!r}, 'w').close()\n")
     tiny.change_config(folder, auto_map={"AutoModel": "modeling.Evil", "AutoConfig": "modeling.Evil"})
-    assert load(folder).score("a", ["b"], Watch()).scores
+    assert ask(load(folder), "a", ["b"]).scores
     assert not marker.exists()
 
 
@@ -154,16 +141,16 @@ def test_a_checkpoint_of_several_labels_is_no_reranker(tmp_path: Path) -> None:
 
 def test_position_ids_that_lie_in_old_checkpoints_do_no_harm(tmp_path: Path) -> None:
     folder = tiny.write_bert(tmp_path / "model")
-    expected = load(folder).score(QUERY, DOCUMENTS, Watch()).scores
+    expected = ask(load(folder), QUERY, DOCUMENTS).scores
     tensors = load_file(folder / "model.safetensors")
     tensors["bert.embeddings.position_ids"] = torch.arange(64).unsqueeze(0)
     save_file(tensors, folder / "model.safetensors")
-    assert load(folder).score(QUERY, DOCUMENTS, Watch()).scores == expected
+    assert ask(load(folder), QUERY, DOCUMENTS).scores == expected
 
 
 def test_work_stops_between_batches_when_the_deadline_has_passed(xlmr: Path) -> None:
     with pytest.raises(DeadlineExceeded):
-        load(xlmr).score(QUERY, DOCUMENTS, Watch(deadline=0.0))
+        score(load(xlmr), request(QUERY, DOCUMENTS), Watch(deadline=0.0))
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,11 @@ import pytest
 from rerankd.engine.families.lexical import Lexical
 from rerankd.engine.scorer import Scored, Watch
 from rerankd.errors import DeadlineExceeded
+from tests.engine.asking import ask, request
 
 
 def score(query: str, *documents: str) -> Scored:
-    return Lexical("lexical").score(query, documents, Watch())
+    return ask(Lexical("lexical"), query, documents)
 
 
 def test_the_document_with_the_words_comes_first_in_any_script() -> None:
@@ -43,4 +44,4 @@ def test_tokens_count_the_query_once_per_document_and_are_never_zero() -> None:
 
 def test_work_stops_when_the_deadline_has_passed() -> None:
     with pytest.raises(DeadlineExceeded):
-        Lexical("lexical").score("a", ["b"], Watch(deadline=0.0))
+        Lexical("lexical").prepare(request("a", ["b"]), Watch(deadline=0.0))

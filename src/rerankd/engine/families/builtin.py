@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from rerankd.engine import bm25
 from rerankd.engine.bm25 import Bag
 from rerankd.engine.checkpoint import Checkpoint, Progress
@@ -21,12 +23,16 @@ from rerankd.engine.families.lexical import Lexical, count_terms, probability, q
 from rerankd.engine.fluency import Known, Vocabulary, fluency
 from rerankd.engine.loading import has_engine
 from rerankd.engine.minilm import find_minilm
-from rerankd.engine.scorer import Scored, Scorer, Watch
-from rerankd.engine.terms import read_terms
-from rerankd.types import BUILTIN, ModelCard
+from rerankd.engine.scorer import Prepared, Scored, Scorer, Watch, run_all
+from rerankd.engine.sequences import distinct
+from rerankd.engine.terms import Terms, read_terms
+from rerankd.engine.vectors import Vectors, cosines
+from rerankd.types import BUILTIN, ModelCard, RerankRequest
 
 if TYPE_CHECKING:
-    from rerankd.engine.families.bi_encoder import BiEncoder, Embedded
+    from torch import Tensor
+
+    from rerankd.engine.families.bi_encoder import BiEncoder
 
 TRUST = 1.2
 """The cosine's weight against BM25's in text that MiniLM knows."""
@@ -39,6 +45,7 @@ ALONE = "all-MiniLM-L6-v2 is neither here nor to be fetched, so builtin ranks by
 class Builtin:
     def __init__(self, name: str, encoder: BiEncoder, vocabulary: Vocabulary) -> None:
         self._encoder = encoder
+        self.runner = encoder.runner
         self._vocabulary = vocabulary
         self.card = ModelCard(
             name=name,
@@ -52,46 +59,64 @@ class Builtin:
             embeddings=True,
         )
 
-    def score(self, query: str, documents: Sequence[str], watch: Watch) -> Scored:
-        texts = self.read([query, *documents], watch)
-        asked, candidates = texts.pick([0]), texts.pick(range(1, len(documents) + 1))
-        return Scored(
-            scores=self.fused(query, asked, candidates, watch),
-            tokens=sum(map(len, texts.embedded.sequences)),
-            truncated=candidates.embedded.truncated,
-            query_truncated=bool(asked.embedded.truncated),
-            embeddings=candidates.embedded.tuples(),
-        )
-
-    def read(self, texts: Sequence[str], watch: Watch) -> Texts:
-        embedded = self._encoder.embed(texts, watch)
-        bags, _ = count_terms(texts, watch)
-        return Texts(embedded, bags, [self._vocabulary.known(sequence.ids) for sequence in embedded.sequences])
-
-    def fused(self, query: str, asked: Texts, documents: Texts, watch: Watch) -> list[float]:
-        """The scores of `documents` for `query`, which `asked` holds as the one text that was read."""
+    def prepare(self, request: RerankRequest, watch: Watch) -> Prepared:
         started = perf_counter()
-        known = fluency(asked.known[0], documents.known)
-        weights = query_weights(read_terms(query, watch.check), lambda word: self._vocabulary.worth(word, known))
-        cosines = (documents.embedded.vectors @ asked.embedded.vectors[0]).tolist()
+        texts = self._encoder.texts(msgspec.structs.replace(request, max_chunks_per_doc=None))
+        sequences, spots = distinct(texts.sequences)
+        watch.took("tokenize", started)
+        bags, _ = count_terms([document.text for document in request.documents], watch)
+        terms = read_terms(request.query, watch.check)
+
+        def finish(results: Sequence[Tensor]) -> Scored:
+            vectors = [results[spot] for spot in spots]
+            known = [self._vocabulary.known(sequence.ids) for sequence in texts.sequences]
+            asked, documents = Facts(vectors[:1], [], known[:1]), Facts(vectors[1:], bags, known[1:])
+            return Scored(
+                scores=self.fused(terms, asked, documents, watch),
+                tokens=sum(map(len, texts.sequences)),
+                truncated=texts.truncated,
+                query_truncated=texts.query_truncated,
+                embeddings=Vectors(vectors[1:]),
+            )
+
+        return Prepared(sequences, finish)
+
+    def read(self, texts: Sequence[str], watch: Watch) -> Facts:
+        """What is known of texts that are to be met by many queries: for evaluation."""
+        sequences = [self._encoder.single(text) for text in texts]
+        vectors = run_all(self.runner, sequences, watch)
+        bags, _ = count_terms(texts, watch)
+        return Facts(vectors, bags, [self._vocabulary.known(sequence.ids) for sequence in sequences])
+
+    def fused(self, terms: Terms, asked: Facts, documents: Facts, watch: Watch) -> list[float]:
+        """The scores of `documents` for a query of these terms, which `asked` holds as the one text that is known of."""
+        started = perf_counter()
+        fluent = fluency(asked.known[0], documents.known)
+        weights = query_weights(terms, lambda word: self._vocabulary.worth(word, fluent))
         # A text without a single word means nothing, whatever its vector.
-        meant = [cosine if bag and weights else 0.0 for cosine, bag in zip(cosines, documents.bags, strict=True)]
-        scores = fuse(bm25.scores(weights, documents.bags), meant, known)
-        watch.took("infer", started)
+        meant = [
+            cosine if bag and weights else 0.0
+            for cosine, bag in zip(cosines(documents.vectors, asked.vectors[0]), documents.bags, strict=True)
+        ]
+        scores = fuse(bm25.scores(weights, documents.bags), meant, fluent)
+        watch.took("fuse", started)
         return scores
 
 
 @dataclass(frozen=True, slots=True)
-class Texts:
+class Facts:
     """What is known of some texts before they meet: their vectors, their terms, and how well MiniLM knows them."""
 
-    embedded: Embedded
+    vectors: Sequence[Tensor]
     bags: list[Bag]
     known: list[Known]
 
-    def pick(self, indexes: Sequence[int]) -> Texts:
-        chosen = [self.known[index] for index in indexes]
-        return Texts(self.embedded.pick(indexes), [self.bags[index] for index in indexes], chosen)
+    def pick(self, indexes: Sequence[int]) -> Facts:
+        return Facts(
+            [self.vectors[index] for index in indexes],
+            [self.bags[index] for index in indexes],
+            [self.known[index] for index in indexes],
+        )
 
 
 def fuse(lexical: Sequence[float], cosines: Sequence[float], known: float) -> list[float]:
@@ -107,7 +132,8 @@ def load(name: str, device: str, dtype: str, progress: Progress) -> Scorer:
         return Lexical(name, notice=ALONE)
     from rerankd.engine.devices import place
     from rerankd.engine.families import bi_encoder
+    from rerankd.engine.families.recipe import Loading
 
-    checkpoint = Checkpoint(folder)
-    encoder = bi_encoder.load(name, str(folder), checkpoint, place(device, dtype), None, progress)
+    loading = Loading(name, str(folder), Checkpoint(folder), place(device, dtype), progress)
+    encoder = bi_encoder.load(loading)
     return Builtin(name, encoder, Vocabulary(encoder.vocabulary()))

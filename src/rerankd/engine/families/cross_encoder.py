@@ -1,45 +1,47 @@
 """Cross-encoders: query and document in one sequence, one logit from its first token.
 
-BERT and XLM-RoBERTa with a one-label classification head: bge-reranker-v2-m3, -base and -large, the ms-marco MiniLM and
-TinyBERT models, and whatever else has that layout. How each is truncated and which scale it answers on is said by its own
-files, and follows the code that its authors publish scores from (FlagEmbedding, sentence-transformers).
+BERT, RoBERTa and their kin with a one-label classification head: bge-reranker-v2-m3, -base and -large, the ms-marco models
+(MiniLM, TinyBERT, ELECTRA), and whatever else has that layout. How each is truncated and which scale it answers on is said
+by its own files, and follows the code that its authors publish scores from (FlagEmbedding, sentence-transformers).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from time import perf_counter
 from typing import Any
 
 import torch
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
+    CamembertConfig,
+    CamembertForSequenceClassification,
+    ElectraConfig,
+    ElectraForSequenceClassification,
     PreTrainedConfig,
     PreTrainedModel,
+    RobertaConfig,
+    RobertaForSequenceClassification,
     XLMRobertaConfig,
     XLMRobertaForSequenceClassification,
 )
 
-from rerankd.engine.checkpoint import Checkpoint, Progress
-from rerankd.engine.devices import Placement
-from rerankd.engine.encoder import PackedEncoder, first_rows
-from rerankd.engine.packing import PackedBatch, TokenSequence
-from rerankd.engine.scorer import Scored, Watch
-from rerankd.engine.tokens import Layout, TextTokenizer, pair_layout
+from rerankd.engine.checkpoint import Checkpoint
+from rerankd.engine.encoder import Layers, PackedEncoder, first_rows, whole_model
+from rerankd.engine.families.recipe import Loading
+from rerankd.engine.int8 import linear_class, no_int8
+from rerankd.engine.linear import HEIGHTS, tile_linears
+from rerankd.engine.pair_encoding import own_pairs
+from rerankd.engine.pairwise import Pairwise
+from rerankd.engine.post_norm import PostNormLayers, supports
 from rerankd.engine.truncation import Cut, longest_first, query_capped
 from rerankd.engine.weights import load_model
 from rerankd.errors import UnsupportedModel
-from rerankd.types import ModelCard, ScoreKind
+from rerankd.types import ScoreKind
 
 IDENTITIES = ("torch.nn.modules.linear.Identity", "torch.nn.Identity")
 SIGMOIDS = ("torch.nn.modules.activation.Sigmoid", "torch.nn.Sigmoid")
-
-
-Head = Callable[[torch.Tensor], torch.Tensor]
-"""First tokens' hidden states [sequences, hidden_size] to logits [sequences, 1]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,86 +65,94 @@ def _bert_head(model: Any, rows: torch.Tensor) -> torch.Tensor:
     return logits
 
 
+INT8 = True
+"""Whether this family can be run in 8-bit integers."""
+
 ARCHITECTURES = {
     "XLMRobertaForSequenceClassification": Architecture(
         XLMRobertaConfig, XLMRobertaForSequenceClassification, "roberta", _roberta_head, positions_after_padding=True
+    ),
+    "RobertaForSequenceClassification": Architecture(
+        RobertaConfig, RobertaForSequenceClassification, "roberta", _roberta_head, positions_after_padding=True
+    ),
+    "CamembertForSequenceClassification": Architecture(
+        CamembertConfig, CamembertForSequenceClassification, "roberta", _roberta_head, positions_after_padding=True
+    ),
+    "ElectraForSequenceClassification": Architecture(
+        ElectraConfig, ElectraForSequenceClassification, "electra", _roberta_head
     ),
     "BertForSequenceClassification": Architecture(BertConfig, BertForSequenceClassification, "bert", _bert_head),
 }
 
 
-class CrossEncoder:
-    def __init__(
-        self,
-        card: ModelCard,
-        max_length: int,
-        tokenizer: TextTokenizer,
-        layout: Layout,
-        cut: Cut,
-        encoder: PackedEncoder,
-        head: Head,
-    ) -> None:
-        self.card = card
-        self._max_length = max_length
-        self._tokenizer = tokenizer
-        self._layout = layout
-        self._cut = cut
-        self._encoder = encoder
-        self._head = head
-
-    def sequences(self, query: str, documents: Sequence[str]) -> tuple[list[TokenSequence], list[int], bool]:
-        """The pair of each document as it is fed to the model, the indexes of those cut, and whether the query was."""
-        query_ids, *document_ids = self._tokenizer.encode([query, *documents], limit=self._max_length)
-        sequences, truncated, query_cut = [], [], False
-        for index, ids in enumerate(document_ids):
-            query_length, document_length = self._cut(
-                len(query_ids), len(ids), self._max_length, self._layout.special_tokens
-            )
-            query_cut = query_cut or query_length < len(query_ids)
-            if document_length < len(ids):
-                truncated.append(index)
-            sequences.append(self._layout.pair(query_ids[:query_length], ids[:document_length]))
-        return sequences, truncated, query_cut
-
-    def score(self, query: str, documents: Sequence[str], watch: Watch) -> Scored:
-        started = perf_counter()
-        sequences, truncated, query_cut = self.sequences(query, documents)
-        watch.took("tokenize", started)
-        logits = self._encoder.rows(sequences, self._logits, watch)[:, 0]
-        scores = torch.sigmoid(logits) if self.card.score == "probability" else logits
-        return Scored(scores.tolist(), sum(map(len, sequences)), truncated, query_cut)
-
-    def _logits(self, hidden: torch.Tensor, batch: PackedBatch) -> torch.Tensor:
-        # float64 before the activation: in float32 a sigmoid is 1.0 from a logit of 17 on, and the order is lost.
-        return self._head(first_rows(hidden, batch)).double()
+def recognises(checkpoint: Checkpoint) -> bool:
+    return checkpoint.architecture in ARCHITECTURES
 
 
-def load(
-    name: str, source: str, checkpoint: Checkpoint, placement: Placement, max_length: int | None, progress: Progress
-) -> CrossEncoder:
+def load(loading: Loading) -> Pairwise:
     """The checkpoint as a cross-encoder. Raises `UnsupportedModel` where it is none, `LoadError` where it is damaged."""
+    checkpoint = loading.checkpoint
     architecture = ARCHITECTURES[checkpoint.architecture]
     config = architecture.config.from_dict(checkpoint.config)
+    one_label(config, loading.source)
+    length = checkpoint.max_length(positions(architecture, config), loading.max_length)
+    encode = own_pairs(
+        checkpoint,
+        cut_of(checkpoint.config),
+        length,
+        token_types=config.type_vocab_size,
+        query_limit=loading.max_query_length,
+    )
+    runner = first_row_encoder(loading, architecture, config)
+    return Pairwise(loading.card("cross-encoder", score_kind(checkpoint.config), length), runner, encode)
+
+
+def first_row_encoder(loading: Loading, architecture: Architecture, config: Any, **weights: Any) -> PackedEncoder:
+    """The checkpoint's weights, read with `weights` as further arguments of `load_model`, as such a model."""
+    model: Any = load_model(
+        architecture.model, config, loading.checkpoint, loading.placement, loading.progress, **weights
+    )
+    layers, heights = encoder_layers(
+        getattr(model, architecture.encoder), first_position(architecture, config), loading.int8
+    )
+    tile_linears(model)
+    return PackedEncoder(
+        layers,
+        first_rows,
+        # float64, because what follows may be a sigmoid: in float32 that is 1.0 from a logit of 17 on.
+        lambda rows: architecture.head(model, rows).double(),
+        heights,
+        config.pad_token_id if architecture.positions_after_padding else None,
+    )
+
+
+def first_position(architecture: Architecture, config: Any) -> int:
+    """The position id of a sequence's first token."""
+    return config.pad_token_id + 1 if architecture.positions_after_padding else 0
+
+
+def positions(architecture: Architecture, config: Any) -> int:
+    """How many tokens of a sequence have a position."""
+    return int(config.max_position_embeddings) - first_position(architecture, config)
+
+
+def encoder_layers(base: Any, first_position: int, int8: bool = False) -> tuple[Layers, tuple[int, ...]]:
+    """The layers of `base` as fast as they can be run here, and the batch heights that they want.
+
+    Raises `LoadError` where they are to be run in int8 and cannot be.
+    """
+    if supports(base):
+        fast = PostNormLayers(base, first_position, linear_class(int8))
+        return fast, fast.heights
+    if int8:
+        raise no_int8()
+    tile_linears(base)
+    return whole_model(base, first_position, base.device), HEIGHTS
+
+
+def one_label(config: Any, source: str) -> None:
     if config.num_labels != 1:
         raise UnsupportedModel(f"{source} has {config.num_labels} labels; a reranker has one.")
-    tokenizer_json = checkpoint.tokenizer_json()
-    tokenizer = TextTokenizer(tokenizer_json)
-    layout = pair_layout(tokenizer_json, tokenizer)
-    first_position = config.pad_token_id + 1 if architecture.positions_after_padding else 0
-    length = checkpoint.max_length(config.max_position_embeddings - first_position, max_length)
-    model: Any = load_model(architecture.model, config, checkpoint, placement, progress)
-    card = ModelCard(
-        name=name,
-        family="cross-encoder",
-        score=score_kind(checkpoint.config),
-        source=source,
-        device=str(placement.device),
-        dtype=placement.dtype_name,
-        max_length=length,
-    )
-    encoder = PackedEncoder(getattr(model, architecture.encoder), first_position, placement.device)
-    head = partial(architecture.head, model)
-    return CrossEncoder(card, length, tokenizer, layout, cut_of(checkpoint.config), encoder, head)
 
 
 def score_kind(config: dict[str, Any]) -> ScoreKind:

@@ -8,9 +8,9 @@ from time import perf_counter
 
 from rerankd.engine import bm25
 from rerankd.engine.bm25 import GRAM_WEIGHT, Bag
-from rerankd.engine.scorer import Scored, Watch
+from rerankd.engine.scorer import Prepared, Scored, Watch
 from rerankd.engine.terms import Terms, grams, read_terms
-from rerankd.types import LEXICAL, ModelCard
+from rerankd.types import LEXICAL, ModelCard, RerankRequest
 
 STEEPNESS = 10.0
 EVEN_ODDS = 0.35
@@ -18,6 +18,8 @@ EVEN_ODDS = 0.35
 
 
 class Lexical:
+    runner = None
+
     def __init__(self, name: str, notice: str | None = None) -> None:
         self.card = ModelCard(
             name=name,
@@ -30,14 +32,15 @@ class Lexical:
             notice=notice,
         )
 
-    def score(self, query: str, documents: Sequence[str], watch: Watch) -> Scored:
-        asked = read_terms(query, watch.check)
-        bags, tokens = count_terms(documents, watch)
+    def prepare(self, request: RerankRequest, watch: Watch) -> Prepared:
+        asked = read_terms(request.query, watch.check)
+        bags, tokens = count_terms([document.text for document in request.documents], watch)
         started = perf_counter()
         found = bm25.scores(query_weights(asked), bags)
         watch.took("infer", started)
-        tokens += len(documents) * asked.total()
-        return Scored([probability(evidence) for evidence in found], max(1, tokens))
+        tokens += len(bags) * asked.total()
+        scored = Scored([probability(evidence) for evidence in found], max(1, tokens))
+        return Prepared((), lambda _: scored)
 
 
 def query_weights(asked: Terms, worth: Callable[[str], float] = lambda _: 1.0) -> dict[str, float]:
