@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
+import os
+import pty
+import struct
+import subprocess
 import sys
+import termios
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
@@ -51,3 +57,27 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
         return Outcome(status, out.getvalue().decode(), err.getvalue().decode())
 
     return run
+
+
+def on_terminal(columns: int, stdin: bytes, *arguments: str) -> str:
+    """What `rerankd ARGUMENTS` sends to a terminal of so many columns, while `stdin` is typed; it must succeed."""
+    terminal, inside = pty.openpty()
+    fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment: dict[str, Any] = {**os.environ, "TERM": "xterm"}
+    environment.pop("COLUMNS", None)
+    command = [sys.executable, "-c", "from rerankd.cli.main import main; main()", *arguments]
+    with subprocess.Popen(command, stdin=inside, stdout=inside, stderr=inside, env=environment) as process:
+        os.close(inside)
+        os.write(terminal, stdin)
+        sent = b""
+        while True:
+            try:
+                part = os.read(terminal, 65536)
+            except OSError:  # how Linux says that nobody holds the other end any more
+                break
+            if not part:
+                break
+            sent += part
+        os.close(terminal)
+    assert process.returncode == 0
+    return sent.decode()

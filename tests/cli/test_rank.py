@@ -1,13 +1,6 @@
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import pty
-import struct
-import subprocess
-import sys
-import termios
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +12,7 @@ from rerankd.cli.rank import _scale, read_documents
 from rerankd.dialects.superset import Superset
 from rerankd.errors import BadRequest
 from rerankd.library import request_of
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, on_terminal
 from tests.conftest import FakeReranker, request_for
 
 QUERY = "What is the capital of France?"
@@ -242,32 +235,8 @@ def test_a_single_logit_has_a_bar_too() -> None:
     assert low < high == 2.0
 
 
-def on_terminal(columns: int, stdin: bytes, *arguments: str) -> str:
-    """What a terminal of so many columns is sent, while `stdin` is typed."""
-    terminal, inside = pty.openpty()
-    fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    environment: dict[str, Any] = {**os.environ, "TERM": "xterm"}
-    environment.pop("COLUMNS", None)
-    command = [sys.executable, "-c", "from rerankd.cli.main import main; main()", "rank", *arguments, *LEXICAL]
-    with subprocess.Popen(command, stdin=inside, stdout=inside, stderr=inside, env=environment) as process:
-        os.close(inside)
-        os.write(terminal, stdin)
-        sent = b""
-        while True:
-            try:
-                part = os.read(terminal, 65536)
-            except OSError:  # how Linux says that nobody holds the other end any more
-                break
-            if not part:
-                break
-            sent += part
-        os.close(terminal)
-    assert process.returncode == 0
-    return sent.decode()
-
-
 def test_on_a_terminal_documents_are_asked_for() -> None:
-    sent = on_terminal(80, b"Paris in France\nPizza\n\x04", "France")
+    sent = on_terminal(80, b"Paris in France\nPizza\n\x04", "rank", "France", *LEXICAL)
     assert "Documents, one a line; end with Ctrl-D:" in sent
     assert "0." in sent
 
@@ -277,7 +246,7 @@ def test_on_a_terminal_there_is_colour_but_each_document_keeps_to_its_line_and_i
 ) -> None:
     path = tmp_path / "documents.jsonl"
     path.write_text(json.dumps({"text": "\x1b[31mred " + "long " * 100}) + "\n" + json.dumps({"text": "Paris"}) + "\n")
-    sent = on_terminal(60, b"", "Paris", str(path))
+    sent = on_terminal(60, b"", "rank", "Paris", str(path), *LEXICAL)
     assert "\x1b[" in sent
     assert "\x1b[31m" not in sent
     assert "…" in sent

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from rerankd.cli import doctor, models, rank, serve
+from rerankd.cli import bench, doctor, models, rank, serve
 from rerankd.cli.terminal import fail
 from rerankd.errors import RerankError
 
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 app.command()(serve.serve)
 app.command()(rank.rank)
+app.command()(bench.bench)
 app.command()(doctor.doctor)
 app.add_typer(models.app)
 
