@@ -8,7 +8,12 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    XLMRobertaConfig,
+    XLMRobertaForSequenceClassification,
+)
 
 WORDS = 20_000
 CONTROLS = ["<s>", "<pad>", "</s>", "<unk>"]
@@ -28,6 +33,13 @@ XLMR_LARGE: dict[str, Any] = {
     "eos_token_id": 2,
 }
 """bge-reranker-v2-m3's shape."""
+MINILM: dict[str, Any] = {
+    "hidden_size": 384,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 12,
+    "intermediate_size": 1536,
+}
+"""ms-marco-MiniLM-L6-v2's shape."""
 
 
 def word(number: int) -> str:
@@ -44,7 +56,16 @@ def write_xlmr(folder: Path, seed: int = 0, **changes: int) -> Path:
     return folder
 
 
-def _write_tokenizer(folder: Path) -> None:
+def write_bert(folder: Path, seed: int = 0, **sizes: Any) -> Path:
+    """A BERT reranker in float32 under `folder`, with the same tokenizer. Returns the folder."""
+    torch.manual_seed(seed)
+    config = BertConfig(**{**sizes, "num_labels": 1}, vocab_size=30_522, pad_token_id=1)
+    BertForSequenceClassification(config).save_pretrained(folder)
+    _write_tokenizer(folder, max_length=512)
+    return folder
+
+
+def _write_tokenizer(folder: Path, max_length: int = 8192) -> None:
     vocabulary = {piece: index for index, piece in enumerate([*CONTROLS, *map(word, range(WORDS))])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))  # noqa: S106
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -55,7 +76,7 @@ def _write_tokenizer(folder: Path) -> None:
     tokenizer.save(str(folder / "tokenizer.json"))
     described = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": 8192,
+        "model_max_length": max_length,
         **dict(zip(("bos_token", "pad_token", "eos_token", "unk_token"), CONTROLS, strict=True)),
         "cls_token": "<s>",
         "sep_token": "</s>",

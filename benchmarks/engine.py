@@ -1,9 +1,10 @@
-"""Documents per second of rerankd and of sentence-transformers, side by side on the same random XLM-R-large checkpoint.
+"""The engine against its peers, side by side on full-size random checkpoints: ratios, and what was asked.
 
-    python benchmarks/engine.py [--documents 64] [--rounds 3]
+    python benchmarks/engine.py [--rounds 3] [--rows large,share,...]
 
-The ways take turns within each round, so that a noisy machine is noisy to all; medians are compared. sentence-transformers
-runs as its users run it: `CrossEncoder(folder).predict(pairs)` in float32, and the same in bfloat16.
+Each row is a block of ways that take turns within each round; medians are compared. sentence-transformers runs as its users
+run it (`CrossEncoder(folder).predict(pairs)`); OpenVINO gets batches of 4, sorted by length, in bfloat16; the decoder rows
+stand against transformers' own model class in bfloat16. `benchmarks/memory.py` and `benchmarks/fairness.py` have the rest.
 """
 
 from __future__ import annotations
@@ -11,119 +12,118 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import random
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
-from statistics import median
-from time import perf_counter
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 
-from checkpoints import XLMR_LARGE, word, write_xlmr
-from rerankd.engine.checkpoint import Checkpoint
-from rerankd.engine.devices import cpu_features, place
-from rerankd.engine.families import cross_encoder
-from rerankd.engine.scorer import Watch
+import decoders
+import encoders
+import overhead
+from rerankd.engine.devices import cpu_features
 
-QUERY_WORDS = 12
-OURS = "rerankd"
-PEER = "sentence-transformers"
-GEMM = (4096, 1024, 4096)
-"""Rows, and the two widths of the product that an XLM-R-large spends most of its time in."""
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table; `asked` is None where nothing was."""
+
+    name: str
+    value: float
+    asked: float | None = None
+    unit: str = "x"
+    at_most: bool = False
+
+    def line(self) -> str:
+        asked = "" if self.asked is None else f"{'at most' if self.at_most else 'at least'} {self.asked:g} {self.unit}"
+        met = (
+            ""
+            if self.asked is None
+            else ("yes" if (self.value <= self.asked) == self.at_most or self.value == self.asked else "NO")
+        )
+        return f"{self.name:<66} {self.value:>9.2f} {self.unit:<7} {asked:<18} {met}"
+
+
+def large(rounds: int) -> Iterator[Figure]:
+    """XLM-R-large, 64 documents of mixed length."""
+    found = encoders.against_peers(rounds)
+    for way, rate in found.rates.items():
+        yield Figure(f"XLM-R-large, 64 mixed documents: {way}", rate, unit="docs/s")
+    for peer, asked in ((encoders.ST_FLOAT, 10.0), (encoders.ST_BFLOAT, 3.3), (encoders.OPENVINO, 1.15)):
+        yield Figure(f"  rerankd against {peer}", found.ratio(peer), asked)
+
+
+def share(rounds: int) -> Iterator[Figure]:
+    """The share of the machine's GEMM rate, 100 documents of 256 tokens."""
+    found = encoders.share_of_gemm(rounds)
+    yield Figure("bfloat16 GEMM, F.linear, median over the layer's shapes", found.plain / 1e12, unit="TFLOP/s")
+    yield Figure("bfloat16 GEMM, prepacked for oneDNN", found.prepacked / 1e12, unit="TFLOP/s")
+    yield Figure("XLM-R-large, 100 documents of 256 tokens", found.documents, unit="docs/s")
+    yield Figure("  share of the F.linear rate", 100 * found.reached / found.plain, 65, "%")
+    yield Figure("  share of the prepacked rate", 100 * found.reached / found.prepacked, unit="%")
+
+
+def listwise(rounds: int) -> Iterator[Figure]:
+    """jina-reranker-v3's size, 50 documents of 200 tokens in one prompt."""
+    found = decoders.listwise(rounds)
+    yield Figure("jina-v3 size, 50 documents of 200 tokens in one prompt", 50 / found.ours, unit="docs/s")
+    yield Figure("  against transformers, bfloat16, sdpa", found.peer / found.ours, 1.4)
+
+
+def prefix(rounds: int) -> Iterator[Figure]:
+    """Qwen3-Reranker-0.6B's size, prefix reuse on and off."""
+    found = decoders.prefix_reuse(rounds)
+    yield Figure("Qwen3-Reranker-0.6B size, 50 documents of 60 tokens", 50 / found.ours, unit="docs/s")
+    yield Figure("  prefix reuse on against off", found.peer / found.ours, 1.5)
+
+
+def small(rounds: int) -> Iterator[Figure]:
+    """MiniLM-L6's shape, 1000 documents of 60 tokens."""
+    found = encoders.minilm(rounds)
+    for way, rate in found.rates.items():
+        yield Figure(f"MiniLM-L6 shape, 1000 documents of 60 tokens: {way}", rate, unit="docs/s")
+    yield Figure(f"  rerankd against {encoders.ST_FLOAT}", found.ratio(encoders.ST_FLOAT), 4)
+
+
+def http(rounds: int) -> Iterator[Figure]:
+    """What HTTP, JSON and the scheduler add; the last row, because its server goes on until the end."""
+    found = overhead.measure(max(rounds, 3) * 30)
+    yield Figure("100 documents over HTTP, tiny model: p50", found.whole, unit="ms")
+    yield Figure("  of which the engine alone", found.engine, unit="ms")
+    yield Figure("  HTTP, JSON and scheduling on top", found.whole - found.engine, 3, "ms", at_most=True)
+
+
+ROWS: dict[str, Callable[[int], Iterator[Figure]]] = {
+    "large": large,
+    "share": share,
+    "listwise": listwise,
+    "prefix": prefix,
+    "small": small,
+    "http": http,
+}
 
 
 def main() -> None:
     arguments = _arguments()
-    query, documents = _texts(arguments.documents)
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoint = write_xlmr(Path(folder), num_hidden_layers=arguments.layers)
-        ways, tokens = _ways(checkpoint, query, documents)
-        seconds = _take_turns(ways, arguments.rounds)
-    _report(seconds, len(documents), tokens, arguments.layers)
+    figures: list[Figure] = []
+    for name in arguments.rows.split(","):
+        print(f"{name}: {(ROWS[name].__doc__ or '').strip()}", flush=True)
+        for figure in ROWS[name](arguments.rounds):
+            print(f"  {figure.line()}", flush=True)
+            figures.append(figure)
+    features = ", ".join(cpu_features()) or "no bfloat16"
+    print(f"\n{torch.get_num_threads()} threads, {features}, torch {torch.__version__}, {platform.machine()}\n")
+    print(f"{'':<66} {'measured':>17} {'asked':<18} met")
+    for figure in figures:
+        print(figure.line())
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--documents", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--layers", type=int, default=XLMR_LARGE["num_hidden_layers"], help="fewer for a quick look")
+    parser.add_argument("--rows", default=",".join(ROWS), help=f"which of {', '.join(ROWS)}")
     return parser.parse_args()
-
-
-def _texts(count: int) -> tuple[str, list[str]]:
-    """A query, and documents of mixed length as passages are: a median of about 130 words, from 16 to 500."""
-    chance = random.Random(0)  # noqa: S311
-    lengths = [min(500, max(16, round(chance.lognormvariate(4.85, 0.6)))) for _ in range(count)]
-    texts = [" ".join(word(chance.randrange(10**6)) for _ in range(length)) for length in [QUERY_WORDS, *lengths]]
-    return texts[0], texts[1:]
-
-
-def _ways(folder: Path, query: str, documents: list[str]) -> tuple[dict[str, Callable[[], object]], int]:
-    """What is measured, by name, and the tokens that one run feeds to the model."""
-    from sentence_transformers import CrossEncoder
-
-    pairs = [(query, document) for document in documents]
-    ways: dict[str, Callable[[], object]] = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        peer: Any = CrossEncoder(str(folder), device="cpu", model_kwargs={"dtype": dtype})
-        ways[f"{PEER} {_name(dtype)}"] = lambda peer=peer: peer.predict(pairs, show_progress_bar=False)  # type: ignore[misc]
-    tokens = 0
-    for name in ("float32", "bfloat16"):
-        model = cross_encoder.load(name, name, Checkpoint(folder), place("cpu", name), None, lambda *_: None)
-        ways[f"{OURS} {name}"] = lambda model=model: model.score(query, documents, Watch())  # type: ignore[misc]
-        tokens = sum(map(len, model.sequences(query, documents)[0]))
-    return ways, tokens
-
-
-def _take_turns(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each way; one round before the first is not counted."""
-    taken: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(rounds + 1):
-        for name, run in ways.items():
-            started = perf_counter()
-            run()
-            if turn:
-                taken[name].append(perf_counter() - started)
-        print(f"round {turn} of {rounds}" if turn else "warmed up", flush=True)
-    return {name: median(seconds) for name, seconds in taken.items()}
-
-
-def _report(seconds: dict[str, float], documents: int, tokens: int, layers: int) -> None:
-    products = layers * (4 * 1024 * 1024 + 2 * 1024 * 4096) * 2 * tokens
-    peak = gemm_rate(torch.bfloat16)
-    machine = (
-        f"{torch.get_num_threads()} threads, {', '.join(cpu_features()) or 'no bfloat16'}, torch {torch.__version__}"
-    )
-    print(f"\nXLM-R of {layers} layers, {documents} documents, {tokens} tokens; {machine}, {platform.machine()}")
-    print(f"bfloat16 product of {GEMM}: {peak / 1e12:.2f} TFLOP/s\n")
-    print(f"{'':<32} documents/s  share of that product's rate")
-    for name, took in seconds.items():
-        print(f"{name:<32} {documents / took:>11.2f}  {products / took / peak:>6.0%}")
-    ours = seconds[f"{OURS} {place('cpu').dtype_name}"]
-    print(f"\nrerankd, as it runs by default here ({place('cpu').dtype_name}), against")
-    for dtype in ("float32", "bfloat16"):
-        print(f"  {PEER} {dtype:<9} {seconds[f'{PEER} {dtype}'] / ours:5.2f} x")
-
-
-def gemm_rate(dtype: torch.dtype) -> float:
-    """FLOP/s of torch's own linear layer for GEMM, the median of 9."""
-    rows, inner, outer = GEMM
-    left, weight = torch.randn(rows, inner, dtype=dtype), torch.randn(outer, inner, dtype=dtype)
-    taken = []
-    with torch.inference_mode():
-        for _ in range(10):
-            started = perf_counter()
-            torch.nn.functional.linear(left, weight)
-            taken.append(perf_counter() - started)
-    return 2 * rows * inner * outer / median(taken[1:])
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 if __name__ == "__main__":

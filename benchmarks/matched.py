@@ -18,17 +18,18 @@ from statistics import mean, pstdev
 
 from rerankd.engine import bm25
 from rerankd.engine.families import builtin
-from rerankd.engine.families.builtin import Builtin, Texts
+from rerankd.engine.families.builtin import Builtin, Facts
 from rerankd.engine.families.lexical import query_weights
 from rerankd.engine.scorer import Watch
 from rerankd.engine.terms import read_terms
+from rerankd.engine.vectors import cosines
 from rerankd.evals.measures import ranking, reciprocal_rank
 from rerankd.evals.squad import Judged, read_squad
 
 OTHERS = 99
 COLUMNS = ("BM25", "MiniLM", "z .5", "z .3", "builtin")
 
-Task = tuple[str, Texts, Texts, int]
+Task = tuple[str, Facts, Facts, int]
 """A query, what was read of it, what was read of its candidates, and which of them is relevant."""
 
 
@@ -87,9 +88,9 @@ def _row(name: str, model: Builtin, tasks: Iterator[Task]) -> None:
     ranks = []
     for query, asked, documents, relevant in tasks:
         words = bm25.scores(query_weights(read_terms(query)), documents.bags)
-        cosines = (documents.embedded.vectors @ asked.embedded.vectors[0]).tolist()
-        ways = (words, cosines, _summed(words, cosines, 0.5), _summed(words, cosines, 0.3))
-        fused = model.fused(query, asked, documents, Watch())
+        similar = cosines(documents.vectors, asked.vectors[0])
+        ways = (words, similar, _summed(words, similar, 0.5), _summed(words, similar, 0.3))
+        fused = model.fused(read_terms(query), asked, documents, Watch())
         ranks.append([reciprocal_rank(scores, relevant) for scores in (*ways, fused)])
     means = (mean(column) for column in zip(*ranks, strict=True))
     print(f"{name:<12} {len(ranks):>9}  " + " ".join(f"{value:8.4f}" for value in means), flush=True)

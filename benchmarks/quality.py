@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from statistics import mean
 
+import torch
+
 from rerankd.engine import bm25
 from rerankd.engine.families import builtin
 from rerankd.engine.families.builtin import Builtin
@@ -75,13 +77,13 @@ def _measure(model: Builtin, judged: Judged) -> tuple[float, float, float]:
     watch = Watch()
     documents = model.read(judged.documents, watch)
     queries = model.read(judged.queries, watch)
-    cosines = (queries.embedded.vectors @ documents.embedded.vectors.T).tolist()
+    similar = (torch.stack(list(queries.vectors)) @ torch.stack(list(documents.vectors)).T).tolist()
     ranks: list[tuple[float, float, float]] = []
     for index, (query, relevant) in enumerate(zip(judged.queries, judged.relevant, strict=True)):
         lexical = bm25.scores(query_weights(read_terms(query)), documents.bags)
-        fused = model.fused(query, queries.pick([index]), documents, watch)
+        fused = model.fused(read_terms(query), queries.pick([index]), documents, watch)
         lexical_rank, cosine_rank, fused_rank = (
-            reciprocal_rank(scores, relevant, DEPTH) for scores in (lexical, cosines[index], fused)
+            reciprocal_rank(scores, relevant, DEPTH) for scores in (lexical, similar[index], fused)
         )
         ranks.append((lexical_rank, cosine_rank, fused_rank))
     return mean(rank[0] for rank in ranks), mean(rank[1] for rank in ranks), mean(rank[2] for rank in ranks)
