@@ -2,8 +2,8 @@
 
 oneDNN picks its kernel by the number of rows, and another kernel may add in another order. Here a product is made in tiles
 of TILE rows; a last, smaller tile is filled up to the next height whose kernel was seen, when the layer was made, to give
-the bits of a whole tile. Plain `F.linear` reorders bfloat16 weights each time it runs, and in float32 goes to MKL, which is slow
-on processors that are not Intel's: docs/performance.md has the figures.
+the bits of a whole tile. Plain `F.linear` reorders bfloat16 weights each time it runs, and in float32 goes to MKL, which is
+slow on processors that are not Intel's: docs/performance.md has the figures.
 """
 
 from __future__ import annotations
