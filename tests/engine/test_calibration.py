@@ -43,8 +43,8 @@ def in_turn(*timings: tuple[float, ...]) -> pytest.MarkDecorator:
 @in_turn((0.0, 1e-5))
 def test_the_least_size_is_taken_where_all_are_equally_fast(timed: Timed) -> None:
     rate = calibrate(timed)
-    assert timed.batch_tokens == 512
-    assert rate.per_second == pytest.approx(1e5 * (1 + 128 / 6144))
+    assert timed.batch_tokens == 1024
+    assert rate.per_second == pytest.approx(1e5 * (1 + 150 / 6144))
 
 
 @in_turn((0.01, 1e-5))
@@ -63,7 +63,7 @@ def test_a_gpu_is_asked_for_larger_ones(timed: Timed) -> None:
 def test_a_size_that_finds_no_memory_is_the_end_of_the_search(timed: Timed) -> None:
     calibrate(timed, on_cuda=True)
     assert timed.batch_tokens == 4096
-    assert max(timed.sizes) == 8192
+    assert max(timed.sizes) == 8100
 
 
 @in_turn((0.1, 1e-6, 500))
@@ -75,15 +75,15 @@ def test_a_model_that_finds_no_memory_at_all_says_so(timed: Timed) -> None:
 @in_turn((0.1, 1e-2))
 def test_a_slow_machine_is_not_measured_for_longer_than_it_takes(timed: Timed) -> None:
     calibrate(timed)
-    assert timed.batch_tokens == 512
-    assert timed.sizes == {128, 512}
+    assert timed.batch_tokens == 1024
+    assert timed.sizes == {150, 900}
 
 
 @in_turn((0.1, 1e-6))
 def test_a_size_that_was_asked_for_is_measured_alone(timed: Timed) -> None:
     calibrate(timed, batch_tokens=256)
     assert timed.batch_tokens == 256
-    assert timed.sizes == {128, 256}
+    assert timed.sizes == {150}
 
 
 @in_turn((0.1, 1e-6))
