@@ -14,8 +14,8 @@ SIZES = (1024, 2048)
 """A batch of 512 is one tile: what does not fill it is paid for all the same."""
 ON_CUDA = (2048, 4096, 8192, 16384, 32768)
 LENGTH = 150
-"""Tokens of each sequence that is measured, where the model takes so many: a passage's, and no whole part of a batch, so that
-what a batch leaves empty counts."""
+"""Tokens of each sequence that is measured, where the model takes so many: a passage's, and no whole part of a batch, so
+that what a batch leaves empty counts."""
 GOOD_ENOUGH = 0.95
 PATIENCE = 5.0
 """Seconds after which no larger batch is tried."""
