@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from rerankd.engine.attention import Span
-from rerankd.engine.short_attention import ShortAttention, rounded, split
+from rerankd.engine.short_attention import Group, ShortAttention, shape_of, split
 
 HEADS, WIDTH = 3, 16
 
@@ -44,11 +44,36 @@ def test_company_changes_no_bit() -> None:
         assert torch.equal(made(qkv, [span])[span.rows], among[span.rows])
 
 
-def test_groups_hold_every_span_once_and_one_rounded_length() -> None:
+def test_groups_hold_every_span_once_and_one_shape() -> None:
     asked = spans(5, 9, 31, 32, 33, 60, 64, 65)
     groups = ShortAttention(HEADS, WIDTH).groups(asked)
-    assert [span for _, members in groups for span in members] == asked
-    assert all(rounded(len(span)) == length for length, members in groups for span in members)
+    assert [span for group in groups for span in group.spans] == asked
+    assert all(shape_of(len(span)) == group.shape for group in groups for span in group.spans)
+
+
+def test_a_group_is_filled_up_with_its_own_rows_alone() -> None:
+    (first, second) = ShortAttention(HEADS, WIDTH).groups(spans(3, 17))
+    assert rows_of(first) == {0, 1, 2}
+    assert rows_of(second) == set(range(3, 20))
+
+
+def test_what_breaks_one_sequence_breaks_no_neighbour() -> None:
+    asked = spans(*range(17, 25))
+    qkv = torch.randn(asked[-1].stop, 3, HEADS, WIDTH).bfloat16()
+    whole = made(qkv, asked)
+    qkv[asked[3].rows] = float("nan")
+    broken = made(qkv, asked)
+    assert broken[asked[3].rows].isnan().all()
+    assert all(torch.equal(broken[span.rows], whole[span.rows]) for span in asked if span is not asked[3])
+
+
+def test_sequences_apart_from_each_other_are_in_different_groups() -> None:
+    near, far = Span(0, 10), Span(300, 310)
+    assert [group.spans for group in ShortAttention(HEADS, WIDTH).groups([near, far])] == [[near], [far]]
+
+
+def rows_of(group: Group) -> set[int]:
+    return set(group.laid.tolist())
 
 
 def test_long_sequences_are_left_to_others() -> None:

@@ -62,11 +62,13 @@ class Batch:
     def steps(self) -> Generator[float, None, None]:
         """Run it, yielding after each step the seconds that it took; its members have results or errors at the end.
 
+        The runner sees them in order of length, whosever they are: neighbours of one length can be computed together.
+
         It stops between two steps when nobody waits for any of them. Closing it stops it too, and settles nothing.
         """
         for job in self.jobs:
             job.began()
-        yield from self._run(self.members)
+        yield from self._run(sorted(self.members, key=lambda member: len(member[0].sequences[member[1]])))
         for job in self.jobs:
             job.expire()
 

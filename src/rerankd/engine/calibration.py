@@ -10,8 +10,9 @@ from rerankd.engine.admission import Rate
 from rerankd.engine.scorer import Runner, Watch, drain
 from rerankd.engine.sequences import TokenSequence
 
-SIZES = (1024, 2048)
-"""A batch of 512 is one tile: what does not fill it is paid for all the same."""
+SIZES = (1024, 2048, 4096, 8192)
+"""A batch of 512 is one tile: what does not fill it is paid for all the same. Beyond 2048 only
+small models gain, whose calls cost as much as their work; a large one runs out of PATIENCE before."""
 ON_CUDA = (2048, 4096, 8192, 16384, 32768)
 LENGTH = 150
 """Tokens of each sequence that is measured, where the model takes so many: a passage's, and no whole part of a batch, so
