@@ -190,3 +190,14 @@ def test_whoever_has_been_served_least_is_in_the_next_batch_and_equals_stay_equa
         for length in set(lengths):
             served = [job.served for job, own in zip(jobs, lengths, strict=True) if own == length]
             assert max(served) - min(served) <= QUANTUM + 2048 * 1.25
+
+
+def test_one_job_has_only_so_much_of_a_batch_however_large_that_is_and_many_fill_it() -> None:
+    runner = Echo(batch_tokens=8192)
+    alone = Line(front=True, at_once=2048)
+    alone.add(job_of(runner, 0, [128] * 100))
+    assert 2048 <= filled(alone).tokens < 2048 + QUANTUM
+    shared = Line(front=True, at_once=2048)
+    for name in range(4):
+        shared.add(job_of(runner, name, [128] * 100))
+    assert filled(shared).tokens == 8192

@@ -13,7 +13,7 @@ from rerankd.engine.attention import IMPLEMENTATION
 from rerankd.engine.encoder import PackedEncoder, first_rows, mean_rows, whole_model
 from rerankd.engine.int8 import Int8Linear
 from rerankd.engine.linear import TiledLinear
-from rerankd.engine.post_norm import PostNormLayers, supports
+from rerankd.engine.post_norm import STEP, PostNormLayers, supports
 from rerankd.engine.scorer import Watch, run_all
 from rerankd.engine.sequences import TokenSequence
 
@@ -108,3 +108,9 @@ def test_another_activation_or_a_decoder_is_not_rebuilt(changes: dict[str, Any])
 def test_a_step_is_a_layer() -> None:
     steps = fast(bert(), 0).run(sequences()[:3])
     assert sum(1 for _ in steps) >= SIZES["num_hidden_layers"]
+
+
+def test_a_layer_of_a_large_batch_is_several_steps() -> None:
+    long = TokenSequence([5] * 30)
+    steps = sum(1 for _ in fast(bert(), 0).run([long] * (3 * STEP // 30)))
+    assert steps >= 2 * SIZES["num_hidden_layers"]

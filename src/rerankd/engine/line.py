@@ -18,14 +18,16 @@ QUANTUM = 512.0
 
 
 class Line:
-    """The jobs that wait, in the order in which they came; a job is served `limit` of its cost here and no more.
+    """The jobs that wait, in the order in which they came; a job is served `limit` of its cost here and no more, and
+    `at_once` of it in one batch.
 
     Whoever uses it holds its device's lock.
     """
 
-    def __init__(self, *, front: bool, limit: float = inf) -> None:
+    def __init__(self, *, front: bool, limit: float = inf, at_once: float = inf) -> None:
         self._front = front
         self._limit = limit
+        self._at_once = at_once
         self._jobs: dict[Job, None] = {}
         self._level = 0.0
 
@@ -68,9 +70,10 @@ class Line:
     def _share(self, batch: Batch) -> None:
         turns = [(job.turn, order, job) for order, job in enumerate(self._jobs) if job.runner is batch.runner]
         heapify(turns)
+        ends = {job: job.served + self._at_once for _, _, job in turns}
         while turns and batch.open:
             _, order, job = heappop(turns)
-            if job.give(batch, QUANTUM) and self.serves(job):
+            if job.give(batch, QUANTUM) and self.serves(job) and job.served < ends[job]:
                 heappush(turns, (job.turn, order, job))
 
     def _drop_dead(self) -> None:

@@ -19,6 +19,9 @@ from rerankd.engine.linear import HEIGHTS, TILE, TiledLinear, available, in_tile
 from rerankd.engine.packing import PackedBatch
 from rerankd.engine.short_attention import Group, ShortAttention, split
 
+STEP = 4 * TILE
+"""Rows of a layer after which short work may go first."""
+
 
 def supports(base: Any) -> bool:
     """Whether `base` is such an encoder, on a CPU, with the exact GELU and absolute positions."""
@@ -59,6 +62,8 @@ class PostNormLayers:
         for layer, following in pairwise(self._layers):
             self._attend(qkv, attended, plan)
             for start in range(0, len(hidden), TILE):
+                if start and start % STEP == 0:
+                    yield None
                 rows = slice(start, start + TILE)
                 hidden[rows] = layer.mix(attended[rows], hidden[rows])
                 qkv[rows] = following.qkv.product(hidden[rows])

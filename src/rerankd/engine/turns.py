@@ -13,6 +13,8 @@ from rerankd.types import Priority
 
 HEAD_START = 6144.0
 """In units of cost: ten documents of 512 tokens."""
+AT_ONCE = 2048.0
+"""Of which so much is in one batch: nothing interrupts a batch of the front."""
 FRONT_SHARE = 0.75
 BURST = 1.0
 """Seconds that the back may be short of its share before it is given it: a few short jobs at a time wait for nobody."""
@@ -22,7 +24,7 @@ class Turns:
     """Whoever uses it holds its device's lock."""
 
     def __init__(self) -> None:
-        self._front, self._back = Line(front=True, limit=HEAD_START), Line(front=False)
+        self._front, self._back = Line(front=True, limit=HEAD_START, at_once=AT_ONCE), Line(front=False)
         self._owed = 0.0  # seconds that the back is short of its share; negative ones are the front's
         self._interrupted = False
 
