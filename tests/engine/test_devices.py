@@ -27,3 +27,8 @@ def test_a_device_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(LoadError, match="no CUDA device"):
         place("cuda")
+
+
+def test_float16_is_refused_on_a_cpu() -> None:
+    with pytest.raises(LoadError, match="float16 is for GPUs"):
+        place("cpu", "float16")

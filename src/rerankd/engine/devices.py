@@ -30,9 +30,11 @@ class Placement:
 def place(device: str = "auto", dtype: str = "auto") -> Placement:
     """The placement for `device` (auto, cpu, cuda, cuda:N) and `dtype` (auto, float32, bfloat16, float16).
 
-    Raises `LoadError` where the device is not there.
+    Raises `LoadError` where the device is not there, or cannot compute in that format.
     """
     chosen = _device(device)
+    if chosen.type == "cpu" and dtype == "float16":
+        raise LoadError("dtype = float16 is for GPUs: a CPU computes it slowly or not at all; use dtype = auto.")
     return Placement(chosen, DTYPES[dtype] if dtype != "auto" else _fast_dtype(chosen))
 
 
