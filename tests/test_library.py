@@ -129,10 +129,11 @@ async def test_every_option_of_a_request_can_be_given_by_keyword() -> None:
         "max_chunks_per_doc": 2,
         "overlap_tokens": 0,
         "truncation": False,
+        "raw_scores": True,
         "priority": "batch",
     }
     fields = {field.name for field in msgspec.structs.fields(RerankRequest)}
-    assert set(options) == RankOptions.__annotations__.keys() == fields - {"query", "documents", "model"}
+    assert set(options) == RankOptions.__annotations__.keys() == fields - {"query", "documents", "model", "unread"}
     with Overheard() as reranker:
         reranker.rank(QUERY, TEXTS, **options)
         await reranker.arank(QUERY, TEXTS, **options)
@@ -224,10 +225,11 @@ def test_what_is_no_text_is_refused_by_name(query: Any, documents: Any, param: s
         ("return_documents", ["yes", 1]),
         ("return_embeddings", [[]]),
         ("instruction", [7, b"Find.", "\ud800"]),
-        ("max_tokens_per_doc", [0, -1, 1.5, True, "7", 10**30]),
-        ("max_chunks_per_doc", [0, "3"]),
+        ("max_tokens_per_doc", [-1, 1.5, True, "7", 10**30]),
+        ("max_chunks_per_doc", [-1, "3"]),
         ("overlap_tokens", [-1, 10**6]),
         ("truncation", ["END", 0]),
+        ("raw_scores", ["both", 7]),
         ("priority", ["high", 0.5]),
     ],
 )

@@ -42,6 +42,7 @@ class RankOptions(TypedDict, total=False):
     overlap_tokens: int | None
     truncation: bool | None
     """True unless said otherwise."""
+    raw_scores: bool | None
     priority: Priority | None
 
 
@@ -79,7 +80,8 @@ class Reranker:
         """The documents in order of relevance, best first; also works where an event loop is running already.
 
         `timeout` is in seconds; the options are `top_n`, `return_documents`, `return_embeddings`, `instruction`,
-        `max_tokens_per_doc`, `max_chunks_per_doc`, `overlap_tokens`, `truncation` and `priority`. Raises a `RerankError`.
+        `max_tokens_per_doc`, `max_chunks_per_doc`, `overlap_tokens`, `truncation`, `raw_scores` and `priority`. Raises a
+        `RerankError`.
         """
         request = request_of(query, documents, **options)
         with self._open:

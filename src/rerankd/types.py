@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -22,9 +22,14 @@ Priority = Literal["interactive", "batch"]
 
 
 class Document(msgspec.Struct, frozen=True, gc=False):
-    """One text to be ranked. An empty text is legal."""
+    """One text to be ranked. An empty text is legal.
+
+    `fields` is the JSON object that the client sent in its place, where that holds more than the text; a client that wants
+    its documents back gets that one back.
+    """
 
     text: str
+    fields: dict[str, Any] | None = None
 
 
 class RerankRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +39,8 @@ class RerankRequest(msgspec.Struct, frozen=True, kw_only=True):
     what the ranking should follow, where a model can. Lengths are in tokens of the model: `max_tokens_per_doc` cuts each
     document; `max_chunks_per_doc` scores a long one in at most so many windows, which share `overlap_tokens`, and the best
     counts. With `truncation` False a text that the model cannot hold is an error; a cut that was asked for is none.
+    `raw_scores` asks for logits (True) or probabilities (False), where the model can tell; None is the model's own scale.
+    `unread` names the fields that the client used, its format has, and nothing here can do.
     """
 
     query: str
@@ -47,7 +54,9 @@ class RerankRequest(msgspec.Struct, frozen=True, kw_only=True):
     max_chunks_per_doc: int | None = None
     overlap_tokens: int | None = None
     truncation: bool = True
+    raw_scores: bool | None = None
     priority: Priority = "interactive"
+    unread: tuple[str, ...] = ()
 
 
 class Result(msgspec.Struct, frozen=True, gc=False):
@@ -63,11 +72,14 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Tokens fed to the model: for a pairwise model the query counts once per document.
 
     `cached_tokens` are those of `prompt_tokens` that a cache saved; `estimated` says that nobody counted them exactly.
+    `search_units` are Cohere's: one for each 100 documents, where a document is counted for each 500 tokens of it and the
+    query; None where nobody counted.
     """
 
     prompt_tokens: int
     cached_tokens: int = 0
     estimated: bool = False
+    search_units: int | None = None
 
     @property
     def total_tokens(self) -> int:
@@ -88,7 +100,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     """Facts about a served model. They are looked up by name and never asked of a Reranker.
 
     `listwise` models score a document in the company of the others: such a request is never split. `instructions` says that
-    the model follows an instruction.
+    the model follows an instruction, `logits` that a score has a logit behind it, so that a request can choose between both.
     """
 
     name: str
@@ -101,6 +113,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     listwise: bool = False
     embeddings: bool = False
     instructions: bool = False
+    logits: bool = False
     notice: str | None = None
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from time import monotonic
 from typing import Any
 
+import msgspec
 import pytest
 
 from rerankd.engine import scorer as scorers
@@ -17,7 +18,7 @@ from rerankd.engine.local import LocalReranker
 from rerankd.engine.scheduler import Device
 from rerankd.engine.scorer import Prepared, Scored, Watch
 from rerankd.errors import BadRequest, DeadlineExceeded, EngineError, Overloaded, Refused
-from rerankd.types import Call, Document, ModelCard, RerankRequest
+from rerankd.types import Call, Document, ModelCard, RerankRequest, ScoreKind
 from tests.engine.fake_models import CARD, PATIENCE, Echo, EchoScorer, Gated, Panic
 
 BARE = ModelCard(
@@ -321,3 +322,38 @@ async def test_a_models_trouble_is_its_devices(device: Device, monkeypatch: pyte
     assert model.trouble is None
     monkeypatch.setattr(Device, "trouble", "stuck")
     assert model.trouble == "stuck"
+
+
+@pytest.mark.parametrize(
+    ("pair_tokens", "units"),
+    [([1], 1), ([500] * 100, 1), ([501] * 50, 1), ([501] * 51, 2), ([0] * 101, 2), ([5001, 1], 1), (None, None)],
+)
+async def test_search_units_count_a_document_for_each_500_tokens_of_it_and_the_query(
+    device: Device, pair_tokens: list[int] | None, units: int | None
+) -> None:
+    scorer = Says(lambda: Scored([0.1, 0.9], tokens=7, pair_tokens=pair_tokens))
+    answer = await local(scorer, device).rerank(asked(), Call("r"))
+    assert answer.usage.search_units == units
+
+
+@pytest.mark.parametrize(
+    ("score", "logits", "raw_scores", "warned"),
+    [
+        ("cosine", False, True, True),
+        ("cosine", False, False, True),
+        ("cosine", False, None, False),
+        ("probability", False, True, True),
+        ("probability", False, False, False),
+        ("logit", False, True, False),
+        ("probability", True, True, False),
+        ("logit", True, False, False),
+    ],
+)
+async def test_a_scale_that_the_model_does_not_have_is_said(
+    device: Device, score: ScoreKind, logits: bool, raw_scores: bool | None, warned: bool
+) -> None:
+    card = msgspec.structs.replace(CARD, score=score, logits=logits)
+    answer = await local(Says(lambda: Scored([0.1, 0.9], tokens=7), card), device).rerank(
+        asked(raw_scores=raw_scores), Call("r")
+    )
+    assert any("raw_scores" in warning for warning in answer.warnings) is warned

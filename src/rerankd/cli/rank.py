@@ -23,10 +23,14 @@ from rerankd.dialects.superset import Superset
 from rerankd.errors import BadRequest
 from rerankd.library import request_of
 from rerankd.settings import Settings, load_settings
-from rerankd.types import Call, Document, RerankResponse, ScoreKind
+from rerankd.types import Call, RerankResponse, ScoreKind
 
 STDIN = "-"
 JSON_LINES = (".jsonl", ".ndjson")
+
+
+class _Line(msgspec.Struct):
+    text: str
 
 
 def rank(
@@ -112,7 +116,7 @@ def _document(line: str, name: str, number: int) -> str:
 def _text_of(line: str) -> str | None:
     """The `text` of a line that is a JSON object with one, else None."""
     try:
-        return msgspec.json.decode(line, type=Document).text
+        return msgspec.json.decode(line, type=_Line).text
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         return None
 

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from math import isfinite
+from math import ceil, isfinite
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,9 @@ log = logging.getLogger("rerankd.engine")
 
 LARGE = 16_384.0
 """The cost from which on a request's texts are handled apart from those of smaller ones."""
+
+TOKENS_OF_A_CHUNK, CHUNKS_OF_A_SEARCH_UNIT = 500, 100
+"""Cohere's: a longer document, its query included, counts as several (docs.cohere.com, "How does Cohere's pricing work")."""
 
 
 class LocalReranker:
@@ -70,7 +73,7 @@ class LocalReranker:
         return RerankResponse(
             model=self.card.name,
             results=self._results(scored, request.return_embeddings),
-            usage=Usage(prompt_tokens=scored.tokens),
+            usage=Usage(prompt_tokens=scored.tokens, search_units=_search_units(scored)),
             warnings=self._warnings(scored, request),
         )
 
@@ -125,11 +128,25 @@ class LocalReranker:
             warnings.append(f"return_embeddings: {self.card.name} has no embeddings")
         if request.instruction is not None and not self.card.instructions:
             warnings.append(f"instruction: {self.card.name} follows none")
+        if self._on_another_scale(request):
+            warnings.append(f"raw_scores: {self.card.name} has one scale of scores ({self.card.score})")
         if request.max_chunks_per_doc is not None and self.card.listwise:
             warnings.append(f"max_chunks_per_doc: {self.card.name} reads a document in one piece")
         return tuple(warnings)
+
+    def _on_another_scale(self, request: RerankRequest) -> bool:
+        own = "logit" if request.raw_scores else "probability"
+        return request.raw_scores is not None and not self.card.logits and self.card.score != own
 
     def _limit(self, scored: Scored, request: RerankRequest) -> str:
         own = f"the model's {scored.limit or self.card.max_length} tokens"
         asked = request.max_tokens_per_doc
         return own if asked is None else f"max_tokens_per_doc {asked} or {own}"
+
+
+def _search_units(scored: Scored) -> int | None:
+    if scored.pair_tokens is None:
+        return None
+    return ceil(
+        sum(max(1, ceil(tokens / TOKENS_OF_A_CHUNK)) for tokens in scored.pair_tokens) / CHUNKS_OF_A_SEARCH_UNIT
+    )

@@ -13,6 +13,8 @@ from math import exp
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from rerankd.engine.scorer import Prepared, Runner, Scored, Watch
 from rerankd.engine.sequences import TokenSequence, distinct
 from rerankd.types import ModelCard, RerankRequest
@@ -38,7 +40,7 @@ class Pairwise:
     """A Scorer whose runner gives one logit per sequence, a tensor of one element."""
 
     def __init__(self, card: ModelCard, runner: Runner, encode: Encode) -> None:
-        self.card = card
+        self.card = msgspec.structs.replace(card, logits=True)
         self.runner = runner
         self.encode = encode
 
@@ -53,11 +55,14 @@ class Pairwise:
             logits = [float(result) for result in results]
             places = iter(spots)
             best = [max(logits[spot] for spot in islice(places, len(windows))) for windows in pairs.windows]
-            scores = [probability(logit) for logit in best] if self.card.score == "probability" else best
-            tokens = sum(sequences[spot].fed for spot in spots)
-            return Scored(scores, tokens, pairs.truncated, pairs.query_truncated)
+            scores = best if self._raw(request) else [probability(logit) for logit in best]
+            fed = [sum(window.fed for window in windows) for windows in pairs.windows]
+            return Scored(scores, sum(fed), pairs.truncated, pairs.query_truncated, pair_tokens=fed)
 
         return Prepared(sequences, finish)
+
+    def _raw(self, request: RerankRequest) -> bool:
+        return self.card.score == "logit" if request.raw_scores is None else request.raw_scores
 
 
 def probability(logit: float) -> float:

@@ -50,7 +50,9 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One score per document, in document order; `tokens` is what was fed to the model; `truncated` are indexes."""
+    """One score per document, in document order; `tokens` is what was fed to the model, `pair_tokens` for each document with
+    the query, where a model reads them so; `truncated` are indexes.
+    """
 
     scores: Sequence[float]
     tokens: int
@@ -60,6 +62,7 @@ class Scored:
     warnings: Sequence[str] = ()
     limit: int | None = None
     """Tokens that a document was cut to, where that is not the card's max_length."""
+    pair_tokens: Sequence[int] | None = None
 
 
 Steps = Generator[None, None, "list[torch.Tensor]"]
