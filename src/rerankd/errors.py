@@ -3,6 +3,7 @@
     RerankError                    code, status, retryable, a message that is safe to show
     ├─ ClientError                 the caller is wrong: never retried, never held against a model
     │  ├─ BadRequest           400
+    │  │  └─ UnknownField      422 in strict mode: a field that the format does not have
     │  ├─ Unauthenticated      401
     │  ├─ Forbidden            403
     │  ├─ NotFound             404
@@ -55,6 +56,11 @@ class ClientError(RerankError):
 
 class BadRequest(ClientError):
     pass
+
+
+class UnknownField(BadRequest):
+    code = "unknown_field"
+    status = 422
 
 
 class Unauthenticated(ClientError):

@@ -109,7 +109,7 @@ def test_json_is_what_the_server_answers(run: Run, file: Path) -> None:
     body = json.loads(run("rank", QUERY, str(file), *LEXICAL, "--json").out)
     _, response_type = Superset().schemas()
     assert list(body) == list(response_type.__struct_fields__)
-    answer = Superset().parse_response(json.dumps(body).encode(), request_for(*TEXTS))
+    answer = Superset().parse_response(json.dumps(body).encode(), {}, request_for(*TEXTS))
     assert (body["object"], answer.model, answer.results[0].index) == ("rerank", "lexical", 1)
     assert [result.document.text for result in answer.results if result.document] == [
         TEXTS[result.index] for result in answer.results

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from rerankd.dialects.fields import EXPECTED, TextDocument, documents_of, query_of, top_n_of
+from rerankd.dialects.fields import EXPECTED, documents_of, query_of, top_n_of
 from rerankd.dialects.local import LocalRequest
 from rerankd.dialects.superset import SupersetRequest
 from rerankd.errors import BadRequest
@@ -29,7 +31,56 @@ def test_documents_that_are_not_there_are_named() -> None:
 
 
 def test_a_document_is_a_string_or_an_object_and_may_be_empty() -> None:
-    assert documents_of(["a", TextDocument("b"), ""]) == (Document("a"), Document("b"), Document(""))
+    found = documents_of(["a", {"text": "b"}, "", {"text": ""}])
+    assert found == (Document("a"), Document("b"), Document(""), Document(""))
+
+
+def test_an_object_with_more_than_a_text_is_kept_whole() -> None:
+    sent = {"text": "b", "title": "t", "page": 7}
+    assert documents_of([sent]) == (Document("b", sent),)
+
+
+def test_rank_fields_are_what_is_ranked() -> None:
+    sent = {"title": "t", "text": "b", "page": 7, "none": None}
+    for fields, text in ((["title"], "t"), (["title", "text"], "title: t\ntext: b"), (["page", "none"], "page: 7")):
+        assert documents_of([sent], rank_fields=fields) == (Document(text, sent),)
+    assert documents_of(["a"], rank_fields=["title"]) == (Document("a"),)
+
+
+def test_an_object_without_any_of_the_rank_fields_is_named() -> None:
+    with pytest.raises(BadRequest, match="none of the `rank_fields`") as caught:
+        documents_of([{"text": "a", "title": "t"}, {"text": "b"}], rank_fields=["title"])
+    assert caught.value.param == "documents[1]"
+
+
+def test_the_text_parts_of_a_multimodal_document_are_its_text() -> None:
+    parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
+    assert [document.text for document in documents_of([{"content": parts}, {"content": "x"}])] == ["one\ntwo", "x"]
+    assert query_of({"text": "q"}) == query_of({"content": [{"type": "text", "text": "q"}]}) == "q"
+
+
+@pytest.mark.parametrize(
+    ("item", "reason", "param"),
+    [
+        ({}, "lacks `text`", "documents[0]"),
+        ({"title": "t"}, "lacks `text`", "documents[0]"),
+        ({"text": 7}, "must be a string", "documents[0].text"),
+        ({"text": None}, "must be a string", "documents[0].text"),
+        ({"content": []}, "lacks `text`", "documents[0]"),
+        ({"image": "https://example.org/x.png"}, "only texts are ranked", "documents[0]"),
+        (
+            {"content": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "x"}}]},
+            "only texts are ranked",
+            "documents[0].content[1]",
+        ),
+    ],
+)
+def test_what_is_no_text_is_named(item: dict[str, Any], reason: str, param: str) -> None:
+    with pytest.raises(BadRequest, match=reason) as caught:
+        documents_of([item])
+    assert caught.value.param == param
+    with pytest.raises(BadRequest, match=reason):
+        query_of(item)
 
 
 @pytest.mark.parametrize(("top_n", "meant"), [(None, None), (0, None), (1, 1), (10**9, 10**9)])

@@ -56,7 +56,7 @@ def test_the_documents_example_answer_is_given_to_the_letter() -> None:
 
 
 def test_the_documents_example_answer_can_be_read() -> None:
-    answer = Local().parse_response(json.dumps(EXAMPLE).encode(), REQUEST)
+    answer = Local().parse_response(json.dumps(EXAMPLE).encode(), {}, REQUEST)
     assert [(result.index, result.relevance_score, result.document) for result in answer.results] == [
         (1, 0.4472096860408783, Document(TEXTS[1])),
         (0, -0.09588069468736649, Document(TEXTS[0])),

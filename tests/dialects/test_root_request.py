@@ -69,8 +69,24 @@ def request(**options: Any) -> RerankRequest:
             {},
         ),
         (  # TEI's names, sent to this path
-            {"return_documents": False, "truncate": False, "raw_scores": False},
-            {"truncation": False},
+            {"return_text": False, "truncate": False, "raw_scores": False},
+            {"truncation": False, "raw_scores": False},
+        ),
+        (  # RAGFlow's truth values
+            {"return_documents": "false", "truncate": "false", "top_n": "2"},
+            {"truncation": False, "top_n": 2},
+        ),
+        (  # Xinference's options in a string
+            {"return_documents": None, "return_text": False, "kwargs": '{"instruction": "Find answers.", "x": 1}'},
+            {"instruction": "Find answers."},
+        ),
+        (  # vLLM's zeros
+            {"return_documents": False, "top_n": 0, "max_tokens_per_doc": 0},
+            {},
+        ),
+        (  # Voyage and Mixedbread
+            {"return_documents": False, "top_k": 1},
+            {"top_n": 1},
         ),
         (  # SGLang and DashScope
             {"return_documents": False, "instruct": "Find answers."},
@@ -141,20 +157,21 @@ def test_a_priority_is_a_word_or_a_number_as_cohere_has_them(dialect: Dialect, s
 @pytest.mark.parametrize(
     ("field", "least", "most"),
     [
-        ("max_tokens_per_doc", 1, MOST_TOKENS),
-        ("max_doc_length", 1, MOST_TOKENS),
-        ("max_chunks_per_doc", 1, MOST_CHUNKS),
-        ("max_chunk_per_doc", 1, MOST_CHUNKS),
-        ("overlap_tokens", 0, MOST_OVERLAP),
+        ("max_tokens_per_doc", "0 (no limit)", MOST_TOKENS),
+        ("max_doc_length", "0 (no limit)", MOST_TOKENS),
+        ("max_chunks_per_doc", "0 (no limit)", MOST_CHUNKS),
+        ("max_chunk_per_doc", "0 (no limit)", MOST_CHUNKS),
+        ("overlap_tokens", "0", MOST_OVERLAP),
     ],
 )
 @every_dialect
 def test_a_length_is_taken_within_its_bounds_and_refused_by_name_beyond_them(
-    dialect: Dialect, field: str, least: int, most: int
+    dialect: Dialect, field: str, least: str, most: int
 ) -> None:
-    for sound in (least, most):
+    for sound in (1, most):
         assert asked(dialect, **{field: sound}) != asked(dialect)
-    for beyond in (least - 1, most + 1, -(10**30), 10**30):
+    assert (asked(dialect, **{field: 0}) == asked(dialect)) == ("no limit" in least)
+    for beyond in (-1, most + 1, -(10**30), 10**30):
         with pytest.raises(BadRequest) as caught:
             asked(dialect, **{field: beyond})
         assert caught.value.param == field
@@ -181,9 +198,29 @@ def test_options_are_sent_upstream_under_their_own_names_and_only_where_they_say
         "max_chunks_per_doc": 2,
         "overlap_tokens": 0,
         "truncation": False,
+        "raw_scores": True,
         "priority": "batch",
     }
     bare = json.loads(dialect.render_request(request()))
     assert not set(bare) & set(options)
     whole = msgspec.structs.replace(request(), **options)
     assert json.loads(dialect.render_request(whole)) == {**bare, **options}
+
+
+@pytest.mark.parametrize("name", ["texts", "input", "passages"])
+@every_dialect
+def test_documents_come_under_other_names_too_and_errors_say_which(dialect: Dialect, name: str) -> None:
+    def parsed(value: object) -> RerankRequest:
+        return dialect.parse_request(json.dumps({"query": "q", name: value}).encode())
+
+    assert parsed(["a", {"text": "b"}]).documents == DOCUMENTS
+    with pytest.raises(BadRequest) as caught:
+        parsed(["a", {}])
+    assert caught.value.param == f"{name}[1]"
+
+
+@every_dialect
+def test_kwargs_that_are_no_json_object_are_refused(dialect: Dialect) -> None:
+    for kwargs in ("{", "[]", "7"):
+        with pytest.raises(BadRequest):
+            asked(dialect, kwargs=kwargs)

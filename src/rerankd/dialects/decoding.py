@@ -1,6 +1,7 @@
 """A body becomes a typed struct in one pass, or an error that says where it went wrong: line and column, or the field.
 
-Unknown fields are passed over, null is absent, and neither nesting nor numbers can be used to exhaust the process.
+Unknown fields are passed over, null is absent, what is said in a string is heard, and neither nesting nor numbers can be
+used to exhaust the process.
 """
 
 from __future__ import annotations
@@ -36,6 +37,11 @@ KINDS = {
     "array": "a list",
     "object": "an object",
 }
+
+
+def reader(kind: type[Shape]) -> msgspec.json.Decoder[Shape]:
+    """A decoder of requests, which reads "true" and "3" where a boolean and a number should be: RAGFlow sends the one."""
+    return msgspec.json.Decoder(kind, strict=False)
 
 
 def decode(decoder: msgspec.json.Decoder[Shape], body: bytes, expected: Mapping[str, str]) -> Shape:
@@ -76,7 +82,7 @@ def _wrong_field(reason: str, expected: Mapping[str, str]) -> BadRequest:
     if path is None:
         return BadRequest(f"The body must be a JSON object{_but_got(reason)}.")
     param = path.group(1)
-    must_be = expected[_field(param)]
+    must_be = _expected(param, expected)
     if reason.startswith(OF_A_CHOICE):  # the one reason that quotes the client: nothing more is read from it
         return BadRequest(f"`{param}` must be {must_be}.", param=param)
     missing = MISSING.search(reason)
@@ -87,8 +93,16 @@ def _wrong_field(reason: str, expected: Mapping[str, str]) -> BadRequest:
     return BadRequest(f"`{param}` must be {must_be}{_but_got(reason)}.", param=param)
 
 
-def _field(path: str) -> str:
-    return INDEX.sub("[]", path)
+def kind_of(value: object) -> str:
+    """What a client is told that a JSON value is."""
+    names = {type(None): "null", bool: "bool", int: "int", float: "float", str: "str", list: "array", dict: "object"}
+    return KINDS[names[type(value)]]
+
+
+def _expected(path: str, expected: Mapping[str, str]) -> str:
+    """By the whole path, or by the field's own name where it stands in another object."""
+    whole = INDEX.sub("[]", path)
+    return expected.get(whole) or expected.get(whole.rpartition(".")[2]) or "of another type"
 
 
 def _but_got(reason: str) -> str:

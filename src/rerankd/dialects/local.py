@@ -12,10 +12,12 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from rerankd.dialects import root_error, root_request
-from rerankd.dialects.decoding import decode, decode_answer
+from rerankd.dialects.base import Codec
+from rerankd.dialects.decoding import decode, decode_answer, reader
 from rerankd.dialects.fields import EXPECTED
+from rerankd.dialects.results import document_of
 from rerankd.errors import RerankError
-from rerankd.types import Call, Document, RerankRequest, RerankResponse, Result, Usage
+from rerankd.types import Call, RerankRequest, RerankResponse, Result, Usage
 
 
 class LocalRequest(root_request.RootRequest):
@@ -41,15 +43,20 @@ class LocalResponse(msgspec.Struct):
     results: list[LocalResult]
 
 
-_requests = msgspec.json.Decoder(LocalRequest)
+_requests = reader(LocalRequest)
 _responses = msgspec.json.Decoder(LocalResponse)
 
 
-class Local:
+class Local(Codec):
     name = "local"
+    title = "jina-reranker-v3's own server"
+    paths = ("/rerank",)
+    prefix = ""
     default_model = "jina-reranker-v3"
-    request_losses: frozenset[str] = frozenset()
-    response_losses = frozenset({"usage.cached_tokens", "usage.estimated", "warnings"})
+    request_losses = root_request.LOSSES
+    response_losses = frozenset(
+        {"documents.fields", "usage.cached_tokens", "usage.estimated", "usage.search_units", "warnings"}
+    )
 
     def parse_request(self, body: bytes) -> RerankRequest:
         return root_request.parse(decode(_requests, body, EXPECTED), return_documents=False)
@@ -62,7 +69,7 @@ class Local:
         results = [_rendered(result) for result in response.results]
         return msgspec.json.encode(LocalResponse(request.model or response.model, usage, results))
 
-    def parse_response(self, body: bytes, request: RerankRequest) -> RerankResponse:
+    def parse_response(self, body: bytes, headers: Mapping[str, str], request: RerankRequest) -> RerankResponse:
         answer = decode_answer(_responses, body)
         return RerankResponse(
             model=answer.model,
@@ -70,7 +77,7 @@ class Local:
             usage=Usage(prompt_tokens=answer.usage.total_tokens),
         )
 
-    def render_error(self, error: RerankError) -> tuple[int, bytes]:
+    def render_error(self, error: RerankError, request_id: str) -> tuple[int, bytes]:
         return root_error.render(error)
 
     def parse_error(self, status: int, headers: Mapping[str, str], body: bytes) -> RerankError:
@@ -88,6 +95,6 @@ def _rendered(result: Result) -> LocalResult:
 
 
 def _parsed(result: LocalResult) -> Result:
-    document = None if result.document is UNSET else Document(result.document)
+    document = None if result.document is UNSET else result.document
     embedding = None if result.embedding is None else tuple(result.embedding)
-    return Result(result.index, result.relevance_score, document, embedding)
+    return Result(result.index, result.relevance_score, document_of(document), embedding)

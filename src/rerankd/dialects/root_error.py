@@ -5,12 +5,12 @@ Jina's clients read `detail`, Cohere's `message`, OpenAI-like ones `error`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from rerankd.errors import RerankError, UpstreamError
+from rerankd.dialects.statuses import error_of, read, retry_after
+from rerankd.errors import RerankError
 
 
 class ErrorDetail(msgspec.Struct):
@@ -38,20 +38,19 @@ def render(error: RerankError) -> tuple[int, bytes]:
 
 
 def parse(status: int, headers: Mapping[str, str], body: bytes) -> RerankError:
-    """The error that was rendered; `UpstreamError` where the body is none of ours."""
-    try:
-        detail = _decoder.decode(body).error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return UpstreamError(f"The upstream answered with status {status} and no error that can be read.")
-    cls = next((cls for cls in _classes(RerankError) if (cls.code, cls.status) == (detail.code, status)), UpstreamError)
-    return cls(detail.message, param=detail.param, retry_after=_seconds(headers.get("retry-after")))
+    """The error that was rendered, by its code; where the body is none of ours, the one of its status."""
+    found = read(_decoder, body)
+    if found is None:
+        return error_of(status, headers, None)
+    detail = found.error
+    known = (cls for cls in _classes(RerankError) if (cls.code, cls.status) == (detail.code, status))
+    cls = next(known, None)
+    if cls is None:
+        return error_of(status, headers, detail.message, param=detail.param)
+    return cls(detail.message, param=detail.param, retry_after=retry_after(headers))
 
 
 def _classes(cls: type[RerankError]) -> Iterator[type[RerankError]]:
     for child in cls.__subclasses__():
         yield from _classes(child)
     yield cls
-
-
-def _seconds(value: str | None) -> float | None:
-    return float(value) if value is not None and re.fullmatch(r"[0-9]{1,9}", value) else None
