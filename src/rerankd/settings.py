@@ -70,6 +70,9 @@ class ServerSettings(Section):
     receive_timeout: float = Field(
         20.0, gt=0, le=30, description="Seconds in which a request's head and body must have arrived."
     )
+    strict: tuple[str, ...] = Field(
+        (), description="Paths, such as /v2/rerank, on which a field that the format does not have is refused with 422."
+    )
 
 
 class AuthSettings(Section):

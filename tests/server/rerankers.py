@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 
+import msgspec
+
 from rerankd.types import Call, RerankRequest, RerankResponse, Result, Usage
 
 
@@ -25,15 +27,19 @@ class Failing:
 
 
 class Remembering:
-    def __init__(self, warnings: tuple[str, ...] = ()) -> None:
+    """`results` are what it answers instead of its own."""
+
+    def __init__(self, warnings: tuple[str, ...] = (), results: tuple[Result, ...] | None = None) -> None:
         self.requests: list[RerankRequest] = []
         self.calls: list[Call] = []
         self._warnings = warnings
+        self._results = results
 
     async def rerank(self, request: RerankRequest, call: Call) -> RerankResponse:
         self.requests.append(request)
         self.calls.append(call)
-        return answer_to(request, self._warnings)
+        answer = answer_to(request, self._warnings)
+        return answer if self._results is None else msgspec.structs.replace(answer, results=self._results)
 
 
 class Slow:

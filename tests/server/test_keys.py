@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 from rerankd.app import Application
 from rerankd.errors import BadSettings
 from rerankd.server.keys import check_exposure
+from rerankd.server.routes import prefixes
 from rerankd.settings import Settings
 from tests.server.conftest import MakeApp, MakeClient, settings
 from tests.server.live import serving_on_a_port
@@ -18,12 +19,17 @@ from tests.server.rerankers import Remembering
 from tests.server.wire import BODY, wire
 
 KEY = "correct-horse"
-CLOSED = [("POST", "/rerank"), ("POST", "/v1/rerank"), ("GET", "/v1/models")]
+CLOSED = [("POST", "/rerank"), ("POST", "/v1/rerank"), ("GET", "/v1/models"), ("GET", "/info")]
 OPEN = {
     "/docs",
     "/docs/oauth2-redirect",
+    "/health",
     "/health/live",
     "/health/ready",
+    "/healthz",
+    "/v1/cluster/auth",
+    "/xinference/v1/cluster/auth",
+    *(f"/{prefix}/health" for prefix in prefixes()),
     "/openapi.json",
     "/static-offline-docs",
 }

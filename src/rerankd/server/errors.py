@@ -1,4 +1,7 @@
-"""An error becomes a status, a body and headers here and nowhere else; the exception's own text stays in the log."""
+"""An error becomes a status, a body and headers here and nowhere else; the exception's own text stays in the log.
+
+What no route has answered is answered in the format of the path's prefix, or of the root paths.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,14 @@ from starlette.responses import Response
 
 from rerankd.dialects import root_error
 from rerankd.errors import BadRequest, ClientError, EngineError, MethodNotAllowed, NotFound, RerankError
+from rerankd.server.routes import prefixes, rerank_routes
 
-Render = Callable[[RerankError], tuple[int, bytes]]
+Render = Callable[[RerankError, str], tuple[int, bytes]]
 LONGEST_PATH = 200
 
 
-def error_response(error: RerankError, render: Render = root_error.render) -> Response:
-    status, body = render(error)
+def error_response(error: RerankError, render: Render, request_id: str) -> Response:
+    status, body = render(error, request_id)
     headers = {}
     if error.retry_after is not None:
         headers["retry-after"] = str(max(1, round(error.retry_after)))
@@ -27,24 +31,35 @@ def error_response(error: RerankError, render: Render = root_error.render) -> Re
 
 
 def install_errors(app: FastAPI) -> None:
-    """Answer every error of `app` that no route has answered, in the shape of the root paths."""
+    """Answer every error of `app` that no route has answered."""
+    by_path = {route.path: route.dialect.render_error for route in rerank_routes()}
+    by_prefix = {prefix: dialect.render_error for prefix, dialect in prefixes().items()}
 
-    async def rerank_error(_: Request, error: RerankError) -> Response:
-        return error_response(error)
+    def response(request: Request, error: RerankError) -> Response:
+        path = request.scope["path"]
+        render = by_path.get(path) or by_prefix.get(path.split("/")[1]) or _at_the_root
+        return error_response(error, render, request.state.request_id)
+
+    async def rerank_error(request: Request, error: RerankError) -> Response:
+        return response(request, error)
 
     async def http_error(request: Request, error: HTTPException) -> Response:
-        response = error_response(_of_status(request, error.status_code))
-        response.headers.update(error.headers or {})
-        return response
+        answer = response(request, _of_status(request, error.status_code))
+        answer.headers.update(error.headers or {})
+        return answer
 
     async def any_error(request: Request, _: Exception) -> Response:
-        response = error_response(EngineError("rerankd failed on this request; its log says more."))
-        response.headers["x-request-id"] = request.state.request_id  # this one is outside of RequestIds
-        return response
+        answer = response(request, EngineError("rerankd failed on this request; its log says more."))
+        answer.headers["x-request-id"] = request.state.request_id  # this one is outside of RequestIds
+        return answer
 
     app.exception_handler(RerankError)(rerank_error)
     app.exception_handler(HTTPException)(http_error)
     app.exception_handler(Exception)(any_error)
+
+
+def _at_the_root(error: RerankError, _: str) -> tuple[int, bytes]:
+    return root_error.render(error)
 
 
 def _of_status(request: Request, status: int) -> ClientError:

@@ -15,12 +15,15 @@ from starlette.responses import Response
 
 from rerankd.errors import RerankError
 from rerankd.reranker import Reranker
+from rerankd.server.routes import prefixes
 from rerankd.types import Call, Document, RerankRequest
 
 JSON = "application/json"
 
 log = logging.getLogger("rerankd.server")
 
+READY = ("/health/ready", "/health", "/healthz", *(f"/{prefix}/health" for prefix in prefixes()))
+"""Under the names that other servers have for it, too."""
 LATELY = 15.0
 PROBE_TIME = 5.0
 PROBE = RerankRequest(query="ready", documents=(Document("ready"),))
@@ -74,23 +77,27 @@ class Readiness:
 
 
 def health_routes(readiness: Readiness) -> APIRouter:
-    router = APIRouter(prefix="/health", tags=["health"])
+    router = APIRouter(tags=["health"])
 
-    @router.get("/live", summary="The process answers", response_class=Response)
+    @router.get("/health/live", summary="The process answers", response_class=Response)
     async def live() -> Response:
         return Response(b'{"status":"live"}', media_type=JSON)
 
-    @router.get(
-        "/ready",
-        summary="Every local model has ranked a document lately",
-        response_class=Response,
-        responses={503: {"description": "One of them cannot; which is said."}},
-    )
     async def ready() -> Response:
         """503 while one of them cannot."""
         models = await readiness.states()
         status = "ready" if all(models.values()) else "not ready"
         body = msgspec.json.encode({"status": status, "models": models})
         return Response(body, 200 if status == "ready" else 503, media_type=JSON)
+
+    for path in READY:
+        router.add_api_route(
+            path,
+            ready,
+            summary="Every local model has ranked a document lately",
+            response_class=Response,
+            responses={503: {"description": "One of them cannot; which is said."}},
+            include_in_schema=path == READY[0],
+        )
 
     return router

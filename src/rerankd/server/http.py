@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
@@ -9,19 +10,17 @@ from fastapi_offline import FastAPIOffline
 from starlette.responses import Response
 
 from rerankd.app import Application
-from rerankd.dialects.base import Dialect
-from rerankd.dialects.local import Local
-from rerankd.dialects.superset import Superset
+from rerankd.errors import BadSettings
 from rerankd.server import openapi
 from rerankd.server.errors import install_errors
+from rerankd.server.handshakes import closed_handshakes, open_handshakes
 from rerankd.server.health import Readiness, health_routes
 from rerankd.server.keys import KeyCheck
-from rerankd.server.models import models_route
 from rerankd.server.request_ids import RequestIds
 from rerankd.server.rerank import RerankEndpoint
+from rerankd.server.routes import RerankRoute, rerank_routes
+from rerankd.settings import Settings
 from rerankd.version import __version__
-
-ROUTES: dict[str, Dialect] = {"/rerank": Local(), "/v1/rerank": Superset()}
 
 
 def create_app(application: Application) -> FastAPI:
@@ -36,33 +35,40 @@ def create_app(application: Application) -> FastAPI:
     )
     cards = application.catalog.cards
     readiness = Readiness(application.reranker, [card.name for card in cards], application.trouble)
-    closed = APIRouter(dependencies=[Depends(KeyCheck(application.settings))])
-    for path, dialect in ROUTES.items():
-        endpoint = RerankEndpoint(application, dialect, readiness)
-        closed.add_api_route(
-            path,
-            endpoint.answer,
-            methods=["POST"],
-            summary=f"Put documents in order of relevance to a query ({dialect.name} format)",
-            operation_id=f"rerank_{dialect.name}",
-            tags=["rerank"],
-            response_class=Response,
-            openapi_extra=openapi.operation(dialect),
-        )
-    closed.add_api_route(
-        "/v1/models",
-        models_route(application.catalog),
-        summary="The models served, and their aliases",
-        tags=["models"],
-        response_class=Response,
-        openapi_extra=openapi.CLOSED,
-    )
+    keys = KeyCheck(application.settings)
+    closed = APIRouter(dependencies=[Depends(keys)])
+    for route in _strict_ones_known(rerank_routes(), application.settings):
+        _add(closed, route, RerankEndpoint(application, route, readiness))
+    closed.include_router(closed_handshakes(application.catalog, application.settings))
     app.include_router(closed)
+    app.include_router(open_handshakes(key_needed=keys.needed))
     app.include_router(health_routes(readiness))
     _document(app)
     install_errors(app)
     app.add_middleware(RequestIds)
     return app
+
+
+def _add(router: APIRouter, route: RerankRoute, endpoint: RerankEndpoint) -> None:
+    dialect = route.dialect
+    router.add_api_route(
+        route.path,
+        endpoint.answer,
+        methods=["POST"],
+        summary=f"Put documents in order of relevance to a query ({dialect.title})",
+        operation_id="rerank_" + re.sub(r"\W+", "_", route.path.strip("/")),
+        tags=["rerank" if not dialect.prefix else f"rerank: {dialect.prefix}"],
+        response_class=Response,
+        include_in_schema=route.warning is None and "{" not in route.path,
+        openapi_extra=openapi.operation(dialect),
+    )
+
+
+def _strict_ones_known(routes: list[RerankRoute], settings: Settings) -> list[RerankRoute]:
+    unknown = set(settings.server.strict) - {route.path for route in routes}
+    if unknown:
+        raise BadSettings(f"server.strict: no format is spoken at {', '.join(sorted(unknown))}; see docs/dialects.md.")
+    return routes
 
 
 def _document(app: FastAPI) -> None:
@@ -72,7 +78,7 @@ def _document(app: FastAPI) -> None:
         if app.openapi_schema is None:
             schema = generate()
             listed = schema.setdefault("components", {})
-            listed.setdefault("schemas", {}).update(openapi.components(list(ROUTES.values())))
+            listed.setdefault("schemas", {}).update(openapi.components())
             listed["securitySchemes"] = openapi.SECURITY
         return app.openapi_schema or schema
 

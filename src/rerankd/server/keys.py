@@ -13,7 +13,7 @@ from starlette.requests import Request
 from rerankd.errors import BadSettings, Unauthenticated
 from rerankd.settings import Settings
 
-HEADERS = ("authorization", "x-api-key", "api-key")
+HEADERS = ("authorization", "x-api-key", "api-key", "x-goog-api-key")
 
 
 class KeyCheck:
@@ -22,6 +22,10 @@ class KeyCheck:
     def __init__(self, settings: Settings) -> None:
         secret = settings.api_key
         self._required = None if secret is None or settings.auth.mode == "off" else secret.get_secret_value().encode()
+
+    @property
+    def needed(self) -> bool:
+        return self._required is not None
 
     async def __call__(self, request: Request) -> None:
         if self._required is None:
@@ -36,7 +40,7 @@ class KeyCheck:
 
 
 def keys_of(request: Request) -> list[str]:
-    """What a request brings as keys: `Authorization` with or without Bearer, `x-api-key`, `api-key`; empty is none."""
+    """What a request brings as keys: `Authorization` with or without Bearer, or one of the others; empty is none."""
     keys = []
     for header in HEADERS:
         value = request.headers.get(header, "").strip()

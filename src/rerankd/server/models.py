@@ -1,40 +1,58 @@
-"""GET /v1/models: what is served and under which names, as OpenAI lists models."""
+"""What is served and under which names: OpenAI's list and its entries, which hold what Xinference's clients look up too."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from time import time
+from typing import Any
 
 import msgspec
+from starlette.requests import Request
 from starlette.responses import Response
 
 from rerankd.catalog import Catalog
+from rerankd.errors import ModelNotFound
 
+JSON = "application/json"
 FACTS = ("score", "max_length", "instructions", "dtype", "device")
 """What a client is told of a model's card: how to read its scores, and what it can be asked."""
 
+Answer = Callable[[Request], Awaitable[Response]]
 
-def models_route(catalog: Catalog) -> Callable[[], Awaitable[Response]]:
-    started = int(time())
-    cards = {card.name: card for card in catalog.cards}
-    listed = [
-        {
-            "id": name,
-            "object": "model",
-            "created": started,
-            "owned_by": "rerankd",
-            "root": root,
-            "type": "rerank",
-            **{fact: getattr(cards[root], fact) for fact in FACTS},
+
+class Models:
+    """The model list of `catalog`, as it is while the server runs."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        started = int(time())
+        cards = {card.name: card for card in catalog.cards}
+        self._entries: dict[str, dict[str, Any]] = {
+            name: {
+                "id": name,
+                "object": "model",
+                "created": started,
+                "owned_by": "rerankd",
+                "root": root,
+                "type": "rerank",
+                "model_type": "rerank",
+                "model_name": name,
+                **{fact: getattr(cards[root], fact) for fact in FACTS},
+            }
+            for name, root in [*((name, name) for name in cards), *catalog.aliases.items()]
         }
-        for name, root in [*((name, name) for name in cards), *catalog.aliases.items()]
-    ]
-    body = msgspec.json.encode({"object": "list", "data": listed})
+        self._listed = msgspec.json.encode({"object": "list", "data": list(self._entries.values())})
 
-    async def models() -> Response:
+    async def all(self, _: Request) -> Response:
         """OpenAI's list; `root` is the model behind an alias, `score` the scale on which it answers, `max_length` the tokens
         that it reads at once (null: any), `instructions` whether it follows one.
         """
-        return Response(body, media_type="application/json")
+        return Response(self._listed, media_type=JSON)
 
-    return models
+    async def one(self, request: Request) -> Response:
+        """An entry of the list; Xinference's clients ask for it before they rank."""
+        name = request.path_params["name"]
+        if name not in self._entries:
+            raise ModelNotFound(
+                f"No model is named {name[:200]!r}; there are: {', '.join(self._entries)}.", param="model"
+            )
+        return Response(msgspec.json.encode(self._entries[name]), media_type=JSON)

@@ -14,60 +14,75 @@ from starlette.responses import Response
 
 from rerankd.app import Application
 from rerankd.dialects.base import Dialect
+from rerankd.dialects.strictness import refuse_unknown
 from rerankd.errors import EngineError, RerankError, TooLarge
 from rerankd.server.bodies import read_body
 from rerankd.server.cancellation import unless_disconnected
 from rerankd.server.errors import error_response
 from rerankd.server.health import Readiness
+from rerankd.server.routes import RerankRoute
 from rerankd.types import Call, RerankRequest, RerankResponse
 
 log = logging.getLogger("rerankd.server")
 
 
 class RerankEndpoint:
-    def __init__(self, application: Application, dialect: Dialect, readiness: Readiness) -> None:
+    def __init__(self, application: Application, route: RerankRoute, readiness: Readiness) -> None:
         self._application = application
         self._limits = application.settings.server
-        self._dialect = dialect
+        self._route = route
+        self._strict = route.path in self._limits.strict
         self._readiness = readiness
 
     async def answer(self, request: Request) -> Response:
         call = Call(
             request_id=request.state.request_id, deadline=monotonic() + self._limits.deadline, created=int(time())
         )
+        dialect = self._route.dialect
         try:
             body = await read_body(request, self._limits.max_body)
             started = perf_counter()
-            asked = self._parse(body)
+            dialect = self._route.choose(request.headers, body)
+            asked = self._parse(dialect, body, request.path_params.get("model"))
             call.notes.took("parse", (perf_counter() - started) * 1000)
             answer = await unless_disconnected(request, self._application.reranker.rerank(asked, call))
             self._readiness.succeeded(answer.model)
-            return self._rendered(answer, asked, call)
+            return self._rendered(dialect, self._warned(answer, asked), asked, call)
         except RerankError as error:
-            return error_response(error, self._dialect.render_error)
+            return error_response(error, dialect.render_error, call.request_id)
         except ClientDisconnect:
             return Response(status_code=499)
         except Exception:
             log.exception("request %s failed", call.request_id)
             failed = EngineError(f"rerankd failed on this request; the server's log has it as {call.request_id}.")
-            return error_response(failed, self._dialect.render_error)
+            return error_response(failed, dialect.render_error, call.request_id)
 
-    def _parse(self, body: bytes) -> RerankRequest:
-        asked = self._dialect.parse_request(body)
+    def _parse(self, dialect: Dialect, body: bytes, model: str | None) -> RerankRequest:
+        """`model` is the one that the path names."""
+        asked = dialect.parse_request(body)
+        if self._strict:
+            refuse_unknown(body, dialect.schemas()[0])
         if len(asked.documents) > self._limits.max_documents:
             raise TooLarge(
-                f"`documents` has {len(asked.documents)} elements; {self._limits.max_documents} are allowed here "
+                f"The request has {len(asked.documents)} documents; {self._limits.max_documents} are allowed here "
                 "(server.max_documents).",
                 param="documents",
             )
-        name = self._application.catalog.name_for(asked.model, self._dialect.default_model)
+        name = self._application.catalog.name_for(model or asked.model, dialect.default_model)
         return msgspec.structs.replace(asked, model=name)
 
-    def _rendered(self, answer: RerankResponse, asked: RerankRequest, call: Call) -> Response:
+    def _warned(self, answer: RerankResponse, asked: RerankRequest) -> RerankResponse:
+        warnings = [f"{name}: not honoured here" for name in asked.unread]
+        if self._route.warning is not None:
+            warnings.append(self._route.warning)
+        return msgspec.structs.replace(answer, warnings=(*answer.warnings, *warnings)) if warnings else answer
+
+    def _rendered(self, dialect: Dialect, answer: RerankResponse, asked: RerankRequest, call: Call) -> Response:
         started = perf_counter()
-        body = self._dialect.render_response(answer, asked, call)
+        body = dialect.render_response(answer, asked, call)
         call.notes.took("render", (perf_counter() - started) * 1000)
         headers = {
+            **dialect.response_headers(answer, asked, call),
             "x-rerankd-model": answer.model,
             "server-timing": ", ".join(f"{stage};dur={took:.2f}" for stage, took in call.notes.timings.items()),
         }
