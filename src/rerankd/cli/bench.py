@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from rerankd.app import ModelProgress
-from rerankd.cli.bench_formats import AUTO, FORMATS, Formats, batch_tokens, label, loaded
+from rerankd.cli.bench_formats import AUTO, FORMATS, Formats, label, loaded
 from rerankd.cli.bench_report import EXACT, Report, column, machine
 from rerankd.cli.bench_table import show
 from rerankd.cli.serve import model_settings
@@ -95,7 +95,7 @@ def _report(
         tokens=first.tokens,
         rounds=rounds,
         columns=[
-            column(model.card.dtype, batch_tokens(model), speeds[name], exact) for name, model in found.models.items()
+            column(model.card.dtype, model.batch_tokens, speeds[name], exact) for name, model in found.models.items()
         ],
         failures=found.failures,
         warnings=list(dict.fromkeys([*filter(None, [card.notice]), *warnings])),

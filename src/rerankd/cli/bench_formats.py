@@ -80,9 +80,3 @@ def _spec(model: ModelSettings, name: str) -> ModelSpec:
         dtype=AUTO if name == INT8 else name,
         quantization=INT8 if name == INT8 else "none",
     )
-
-
-def batch_tokens(model: LocalReranker) -> int | None:
-    """Tokens that the model computes at a time, as measured when it was loaded; None where it needs no device."""
-    runner = model._scorer.runner
-    return None if runner is None else runner.batch_tokens

@@ -52,6 +52,11 @@ class LocalReranker:
         """What keeps the model from working, or None."""
         return self._device.trouble
 
+    @property
+    def batch_tokens(self) -> int | None:
+        """Tokens computed at a time; None for a model that computes none."""
+        return None if self._scorer.runner is None else self._scorer.runner.batch_tokens
+
     async def rerank(self, request: RerankRequest, call: Call) -> RerankResponse:
         """Raises `Overloaded` before any work where the request would wait for too long."""
         watch = Watch(deadline=call.deadline)
