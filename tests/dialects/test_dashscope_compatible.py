@@ -83,7 +83,7 @@ def test_what_an_answer_leaves_out_is_filled_in() -> None:
     ("error", "status", "kind", "code", "param"),
     [
         (BadRequest("No.", param="top_n"), 400, "invalid_request_error", "invalid_request", "top_n"),
-        (Unauthenticated("No."), 401, "invalid_request_error", "invalid_api_key", None),
+        (Unauthenticated("No."), 401, "authentication_error", "invalid_api_key", None),
         (EngineError("No."), 500, "server_error", "engine_error", None),
     ],
     ids=str,

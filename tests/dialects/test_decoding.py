@@ -317,8 +317,10 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "truncation": st.none() | st.booleans(),
     "priority": st.none() | st.integers() | st.sampled_from(["interactive", "batch"]),
 }
+NOT_ONE_VALUE = st.lists(ANY_JSON, max_size=4) | st.dictionaries(st.text(max_size=3), ANY_JSON, max_size=4)
+"""What no reading of a single value can understand; numbers and truth values are also read out of strings."""
 BODIES = st.fixed_dictionaries(
-    {}, optional={name: sound | ANY_JSON for name, sound in FIELDS.items()} | {"unknown": st.integers()}
+    {}, optional={name: sound | NOT_ONE_VALUE for name, sound in FIELDS.items()} | {"unknown": st.integers()}
 )
 
 
@@ -338,8 +340,8 @@ def is_sound(body: dict[str, Any]) -> bool:
         and isinstance(body.get("return_embeddings"), bool | None)
         and isinstance(body.get("instruction"), str | None)
         and isinstance(body.get("truncation"), bool | None)
-        and is_within(body.get("max_tokens_per_doc"), 1, MOST_TOKENS)
-        and is_within(body.get("max_chunks_per_doc"), 1, MOST_CHUNKS)
+        and is_within(body.get("max_tokens_per_doc"), 0, MOST_TOKENS)
+        and is_within(body.get("max_chunks_per_doc"), 0, MOST_CHUNKS)
         and is_within(body.get("overlap_tokens"), 0, MOST_OVERLAP)
         and (type(body.get("priority")) is int or body.get("priority") in (None, "interactive", "batch"))
     )

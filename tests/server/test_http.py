@@ -31,7 +31,11 @@ def error_in(response: Response) -> dict[str, Any]:
     assert set(body) == {"detail", "message", "error"}
     assert set(body["error"]) == {"message", "type", "code", "param"}
     assert body["detail"] == body["message"] == body["error"]["message"] != ""
-    assert body["error"]["type"] == ("invalid_request_error" if response.status_code < 500 else "server_error")
+    kinds = {401: "authentication_error"}
+    expected = kinds.get(
+        response.status_code, "invalid_request_error" if response.status_code < 500 else "server_error"
+    )
+    assert body["error"]["type"] == expected
     error: dict[str, Any] = body["error"]
     return error
 

@@ -17,7 +17,7 @@ from rerankd.dialects.error_bodies import message_in
 from rerankd.dialects.fields import EXPECTED, TextField, documents_of, query_of, top_n_of
 from rerankd.dialects.openai_shapes import AnswerUsage, counted
 from rerankd.dialects.results import AnswerResult, ObjectResult, object_results, results_of
-from rerankd.dialects.root_error import ErrorDetail
+from rerankd.dialects.root_error import ErrorDetail, kind_of
 from rerankd.dialects.statuses import error_of
 from rerankd.errors import RerankError
 from rerankd.types import Call, RerankRequest, RerankResponse
@@ -123,8 +123,7 @@ class DashScopeCompatible(Codec):
         )
 
     def render_error(self, error: RerankError, request_id: str) -> tuple[int, bytes]:
-        kind = "invalid_request_error" if error.status < 500 else "server_error"
-        detail = ErrorDetail(error.message, kind, error.code, error.param)
+        detail = ErrorDetail(error.message, kind_of(error), error.code, error.param)
         return error.status, msgspec.json.encode(CompatibleError(detail, request_id))
 
     def parse_error(self, status: int, headers: Mapping[str, str], body: bytes) -> RerankError:

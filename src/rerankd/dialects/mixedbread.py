@@ -14,7 +14,7 @@ from rerankd.dialects.error_bodies import message_in
 from rerankd.dialects.fields import EXPECTED, TextField, documents_of, query_of, top_n_of, used
 from rerankd.dialects.openai_shapes import AnswerUsage, TokenUsage, counted, token_usage
 from rerankd.dialects.results import document_of
-from rerankd.dialects.root_error import ErrorDetail
+from rerankd.dialects.root_error import ErrorDetail, kind_of
 from rerankd.dialects.statuses import error_of
 from rerankd.errors import RerankError
 from rerankd.types import Call, Document, RerankRequest, RerankResponse, Result
@@ -134,8 +134,7 @@ class Mixedbread(Codec):
         )
 
     def render_error(self, error: RerankError, request_id: str) -> tuple[int, bytes]:
-        kind = "invalid_request_error" if error.status < 500 else "server_error"
-        detail = ErrorDetail(error.message, kind, error.code, error.param)
+        detail = ErrorDetail(error.message, kind_of(error), error.code, error.param)
         return error.status, msgspec.json.encode(MixedbreadError(detail))
 
     def parse_error(self, status: int, headers: Mapping[str, str], body: bytes) -> RerankError:

@@ -61,8 +61,9 @@ def page() -> str:
     for dialect in DIALECTS.values():
         lines += ["", *_section(dialect)]
     lines += ["", "## Called only", "", "Formats that channels speak to upstreams and that clients are not served in."]
-    for name in CALLED.keys() - DIALECTS.keys():
-        lines += ["", *_called(CALLED[name])]
+    for name in CALLED:
+        if name not in DIALECTS:
+            lines += ["", *_called(CALLED[name])]
     return "\n".join(lines) + "\n"
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from rerankd.dialects.statuses import error_of, read, retry_after
-from rerankd.errors import RerankError
+from rerankd.errors import RerankError, Unauthenticated
 
 
 class ErrorDetail(msgspec.Struct):
@@ -32,9 +32,15 @@ _decoder = msgspec.json.Decoder(ErrorBody)
 
 
 def render(error: RerankError) -> tuple[int, bytes]:
-    kind = "invalid_request_error" if error.status < 500 else "server_error"
-    detail = ErrorDetail(message=error.message, type=kind, code=error.code, param=error.param)
+    detail = ErrorDetail(message=error.message, type=kind_of(error), code=error.code, param=error.param)
     return error.status, msgspec.json.encode(ErrorBody(error.message, error.message, detail))
+
+
+def kind_of(error: RerankError) -> str:
+    """OpenAI's kind of an error; litellm takes a wrong key for a bad request unless it is named as such."""
+    if isinstance(error, Unauthenticated):
+        return "authentication_error"
+    return "invalid_request_error" if error.status < 500 else "server_error"
 
 
 def parse(status: int, headers: Mapping[str, str], body: bytes) -> RerankError:

@@ -17,7 +17,7 @@ from rerankd.dialects.error_bodies import message_in
 from rerankd.dialects.fields import EXPECTED, TextField, documents_of, query_of, top_n_of
 from rerankd.dialects.jina_shapes import AnswerUsage, counted
 from rerankd.dialects.results import AnswerResult, ObjectResult, object_results, results_of
-from rerankd.dialects.root_error import ErrorDetail
+from rerankd.dialects.root_error import ErrorDetail, kind_of
 from rerankd.dialects.statuses import error_of
 from rerankd.errors import RerankError
 from rerankd.types import Call, RerankRequest, RerankResponse
@@ -69,7 +69,7 @@ _answers = msgspec.json.Decoder(TogetherAnswer)
 class Together(Codec):
     name = "together"
     title = "Together"
-    paths = ("/v1/rerank",)
+    paths = ("/v1/rerank", "/rerank")
     request_losses: Mapping[str, object] = {
         "documents.fields": None,
         "return_embeddings": False,
@@ -122,8 +122,7 @@ class Together(Codec):
         )
 
     def render_error(self, error: RerankError, request_id: str) -> tuple[int, bytes]:
-        kind = "invalid_request_error" if error.status < 500 else "server_error"
-        detail = ErrorDetail(message=error.message, type=kind, code=error.code, param=error.param)
+        detail = ErrorDetail(message=error.message, type=kind_of(error), code=error.code, param=error.param)
         return error.status, msgspec.json.encode(TogetherError(detail))
 
     def parse_error(self, status: int, headers: Mapping[str, str], body: bytes) -> RerankError:
