@@ -112,3 +112,19 @@ def test_no_answer_with_one_lie_in_it_passes(scores: list[float], data: st.DataO
     answer = [*results(*scores[:-1]), data.draw(st.sampled_from(lies))]
     with pytest.raises(UpstreamMalformed):
         validate(data.draw(st.permutations(answer)), request_for(*map(str, scores)))
+
+
+@pytest.mark.parametrize(
+    ("given", "top_n", "keep", "kept"),
+    [(2, None, 2, 2), (2, 5, 2, 2), (3, 1, 2, 1), (3, None, 2, 2), (3, None, 9, 3), (3, None, None, 3)],
+)
+def test_who_keeps_fewer_than_were_asked_for_may_answer_with_those(
+    given: int, top_n: int | None, keep: int | None, kept: int
+) -> None:
+    assert len(validate(results(*[0.5] * given), request_for(top_n=top_n), keep)) == kept
+
+
+@pytest.mark.parametrize(("given", "top_n", "keep"), [(1, None, 2), (0, 1, 2), (2, None, 9)])
+def test_and_with_no_fewer(given: int, top_n: int | None, keep: int) -> None:
+    with pytest.raises(UpstreamMalformed, match=f"holds {given} results"):
+        validate(results(*[0.5] * given), request_for(top_n=top_n), keep)

@@ -10,14 +10,19 @@
     │  │  └─ ModelNotFound     404
     │  ├─ MethodNotAllowed     405
     │  ├─ RequestTimeout       408
+    │  ├─ Conflict             409 what is there already does not go with it
     │  ├─ TooLarge             413
     │  ├─ UnsupportedMedia     415
     │  └─ HeadTooLarge         431
     ├─ Refused                     we say no for now, with the seconds after which to try again
     │  ├─ RateLimited          429
     │  └─ Overloaded           503
-    ├─ UpstreamError           502 somebody we asked has failed
-    │  └─ UpstreamMalformed    502 its answer was not one
+    ├─ UpstreamError           502 somebody we asked has failed; another channel may do better
+    │  ├─ UpstreamMalformed    502 its answer was not one
+    │  ├─ UpstreamUnavailable  502 it could not be reached, or said so itself: worth asking again
+    │  ├─ UpstreamBusy         503 it has had enough of us for now; retry_after says how long
+    │  ├─ UpstreamRefused      502 it does not take our key: only a person can mend that
+    │  └─ UpstreamUnsuited     502 it does not know the model or the path: a matter of configuration
     ├─ DeadlineExceeded        504
     ├─ Abandoned               499 nobody waits for the answer any more; it never leaves the engine
     ├─ EngineError             500 our bug or our hardware: details go to the log alone
@@ -92,6 +97,11 @@ class RequestTimeout(ClientError):
     status = 408
 
 
+class Conflict(ClientError):
+    code = "conflict"
+    status = 409
+
+
 class TooLarge(ClientError):
     code = "request_too_large"
     status = 413
@@ -130,6 +140,23 @@ class UpstreamError(RerankError):
 
 class UpstreamMalformed(UpstreamError):
     code = "upstream_malformed"
+
+
+class UpstreamUnavailable(UpstreamError):
+    code = "upstream_unavailable"
+
+
+class UpstreamBusy(UpstreamError):
+    code = "upstream_busy"
+    status = 503
+
+
+class UpstreamRefused(UpstreamError):
+    code = "upstream_refused"
+
+
+class UpstreamUnsuited(UpstreamError):
+    code = "upstream_unsuited"
 
 
 class DeadlineExceeded(RerankError):

@@ -15,6 +15,9 @@ BUILTIN = "builtin"
 LEXICAL = "lexical"
 """The models that come with rerankd, as names and as sources."""
 
+CHANNEL = "channel"
+"""The family of a model that is somewhere else."""
+
 ScoreKind = Literal["probability", "logit", "cosine"]
 
 Priority = Literal["interactive", "batch"]
@@ -119,10 +122,14 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(slots=True)
 class Notes:
-    """What happened on the way, as whoever did it wrote it down: stage times in milliseconds, the channel that answered."""
+    """What happened on the way, as whoever did it wrote it down: stage times in milliseconds, the channel that answered, how
+    many calls went out to upstreams for it (`attempts`), and whether an answer came out of the cache.
+    """
 
     timings: dict[str, float] = field(default_factory=dict)
     channel: str | None = None
+    attempts: int = 0
+    cached: bool = False
 
     def took(self, stage: str, milliseconds: float) -> None:
         self.timings[stage] = self.timings.get(stage, 0.0) + milliseconds
@@ -132,12 +139,13 @@ class Notes:
 class Call:
     """What a request needs beside its content: who it is, and until when an answer is of use (`time.monotonic`).
 
-    `created` is when it came, in seconds since 1970.
+    `created` is when it came, in seconds since 1970; `owner` is whose cache it may use, the empty one being everybody's.
     """
 
     request_id: str
     deadline: float | None = None
     created: int = 0
+    owner: str = ""
     notes: Notes = field(default_factory=Notes)
 
     def remaining(self) -> float | None:

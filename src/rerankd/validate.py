@@ -14,14 +14,15 @@ from rerankd.errors import UpstreamMalformed
 from rerankd.types import RerankRequest, Result
 
 
-def validate(results: Sequence[Result], request: RerankRequest) -> tuple[Result, ...]:
+def validate(results: Sequence[Result], request: RerankRequest, keep: int | None = None) -> tuple[Result, ...]:
     """Results sorted by (-score, index), at most `top_n`, with documents from the request alone.
 
-    Raises `UpstreamMalformed` when an index is no integer, out of range or double, when a score is not finite, or when
-    there are fewer results than `top_n` documents (or all of them) demand.
+    `keep` is for who is known to answer with so many results at most (a cascade), whatever is asked for. Raises
+    `UpstreamMalformed` when an index is no integer, out of range or double, when a score is not finite, or when there are
+    fewer results than `top_n`, `keep` and the documents demand.
     """
     total = len(request.documents)
-    wanted = min(request.top_n or total, total)
+    wanted = min(request.top_n or total, keep or total, total)
     seen: set[int] = set()
     for result in results:
         _check(result, total, seen)

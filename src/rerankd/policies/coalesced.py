@@ -1,0 +1,106 @@
+"""A reranker that works once for identical requests of one owner that are there at the same time.
+
+Nobody is harmed by the company: a caller that goes away leaves the work to the others, the last one to go ends it, and only
+those join whose deadline the work is sure to see.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from copy import copy
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from time import monotonic
+
+import msgspec
+
+from rerankd.errors import RerankError
+from rerankd.policies.calls import call_for, carry_over
+from rerankd.reranker import Reranker
+from rerankd.types import Call, Notes, RerankRequest, RerankResponse
+
+Key = tuple[asyncio.AbstractEventLoop, str, bytes]
+
+LONGER = 0.1
+"""Work may go on for so much longer than its first caller waits, so that those who come a little later can join."""
+
+
+@dataclass(eq=False)
+class Flight:
+    """Work under way, and how many wait for it."""
+
+    work: asyncio.Task[RerankResponse]
+    call: Call
+    callers: int = 0
+
+    def outlasts(self, call: Call) -> bool:
+        mine = self.call.deadline
+        return mine is None or (call.deadline is not None and call.deadline <= mine)
+
+    def result(self, notes: Notes) -> RerankResponse:
+        """Raises a copy of the error: each raising of one lengthens its traceback, which holds on to its callers' frames."""
+        carry_over(self.call.notes, notes)
+        try:
+            return self.work.result()
+        except RerankError as error:
+            raise copy(error) from error.__cause__
+
+
+class Coalesced:
+    def __init__(self, inner: Reranker) -> None:
+        self._inner = inner
+        self._flights: dict[Key, Flight] = {}
+
+    async def rerank(self, request: RerankRequest, call: Call) -> RerankResponse:
+        """The error of work that fails is everybody's."""
+        digest = _digest(request)
+        if digest is None:
+            return await self._inner.rerank(request, call)
+        key = (asyncio.get_running_loop(), call.owner, digest)  # a task can be awaited in its own loop alone
+        flight = self._flights.get(key)
+        if flight is None or not flight.outlasts(call):
+            flight = self._start(key, request, call)
+        await self._wait(key, flight)
+        return flight.result(call.notes)
+
+    def _start(self, key: Key, request: RerankRequest, call: Call) -> Flight:
+        shared = call_for(call)
+        if call.deadline is not None:
+            shared = replace(shared, deadline=call.deadline + max(0.0, call.deadline - monotonic()) * LONGER)
+        flight = Flight(asyncio.create_task(self._work(request, shared)), shared)
+        self._flights[key] = flight
+
+        def ended(work: asyncio.Task[RerankResponse]) -> None:
+            self._forget(key, flight)
+            if not work.cancelled():
+                work.exception()  # looked at, or asyncio complains where the last caller has gone by now
+
+        flight.work.add_done_callback(ended)
+        return flight
+
+    async def _work(self, request: RerankRequest, call: Call) -> RerankResponse:
+        return await self._inner.rerank(request, call)
+
+    async def _wait(self, key: Key, flight: Flight) -> None:
+        """Until the work has ended; the last caller to be cancelled cancels it, and goes when it has ended."""
+        flight.callers += 1
+        try:
+            await asyncio.wait({flight.work})
+        finally:
+            flight.callers -= 1
+            if not flight.callers and not flight.work.done():
+                self._forget(key, flight)
+                flight.work.cancel()
+                await asyncio.wait({flight.work})
+
+    def _forget(self, key: Key, flight: Flight) -> None:
+        if self._flights.get(key) is flight:
+            del self._flights[key]
+
+
+def _digest(request: RerankRequest) -> bytes | None:
+    """Of all that an answer depends on; None where the request holds what has no bytes, such as half a character."""
+    try:
+        return sha256(msgspec.msgpack.encode(msgspec.structs.replace(request, unread=()))).digest()
+    except (OverflowError, UnicodeEncodeError):
+        return None
