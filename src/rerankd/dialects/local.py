@@ -15,9 +15,9 @@ from rerankd.dialects import root_error, root_request
 from rerankd.dialects.base import Codec
 from rerankd.dialects.decoding import decode, decode_answer, reader
 from rerankd.dialects.fields import EXPECTED
-from rerankd.dialects.results import document_of
+from rerankd.dialects.results import Count, document_of, usage_of
 from rerankd.errors import RerankError
-from rerankd.types import Call, RerankRequest, RerankResponse, Result, Usage
+from rerankd.types import Call, RerankRequest, RerankResponse, Result
 
 
 class LocalRequest(root_request.RootRequest):
@@ -43,8 +43,20 @@ class LocalResponse(msgspec.Struct):
     results: list[LocalResult]
 
 
+class AnswerUsage(msgspec.Struct):
+    total_tokens: Count | None = None
+
+
+class LocalAnswer(msgspec.Struct):
+    """What servers of this kind answer; any part but the results may be absent."""
+
+    results: list[LocalResult]
+    model: str | None = None
+    usage: AnswerUsage | None = None
+
+
 _requests = reader(LocalRequest)
-_responses = msgspec.json.Decoder(LocalResponse)
+_answers = msgspec.json.Decoder(LocalAnswer)
 
 
 class Local(Codec):
@@ -70,11 +82,11 @@ class Local(Codec):
         return msgspec.json.encode(LocalResponse(request.model or response.model, usage, results))
 
     def parse_response(self, body: bytes, headers: Mapping[str, str], request: RerankRequest) -> RerankResponse:
-        answer = decode_answer(_responses, body)
+        answer = decode_answer(_answers, body)
         return RerankResponse(
-            model=answer.model,
+            model=answer.model or request.model or "",
             results=tuple(_parsed(result) for result in answer.results),
-            usage=Usage(prompt_tokens=answer.usage.total_tokens),
+            usage=usage_of(answer.usage.total_tokens if answer.usage else None),
         )
 
     def render_error(self, error: RerankError, request_id: str) -> tuple[int, bytes]:

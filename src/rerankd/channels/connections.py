@@ -1,0 +1,76 @@
+"""Connections to upstreams: to judged addresses alone, kept for the next call, and given up where one was spoiled."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+from weakref import WeakSet
+
+import aiohttp
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
+
+from rerankd.channels.guard import GuardedResolver
+from rerankd.version import __version__
+
+CONNECT_TIMEOUT = 5.0
+"""Seconds for reaching one address, so that a dead host is known long before a call's time is up."""
+MOST_CONNECTIONS = 1024
+HEADERS = {
+    "accept": "application/json",
+    "accept-encoding": "gzip, identity",
+    "content-type": "application/json",
+    "user-agent": f"rerankd/{__version__}",
+}
+
+
+class _Unspoiled(aiohttp.TCPConnector):
+    """Gives out a connection that was kept only where nothing has been said on it since.
+
+    What an upstream says unasked would else be taken for the answer to the next request, with the scores of another one.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._known: WeakSet[Any] = WeakSet()
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            if connection.protocol not in self._known:
+                self._known.add(connection.protocol)
+                return connection
+            if await _is_silent(connection):
+                return connection
+            connection.close()
+
+
+async def _is_silent(connection: Connection) -> bool:
+    try:
+        for _ in range(2):  # rounds of the loop: in the first one it looks at the sockets, in the second it reads
+            await asyncio.sleep(0)
+    except asyncio.CancelledError:
+        connection.close()
+        raise
+    protocol = connection.protocol
+    return protocol is not None and protocol.is_connected() and not protocol.should_close
+
+
+def open_session(resolver: GuardedResolver) -> aiohttp.ClientSession:
+    def socket_to(address: Any) -> socket.socket:
+        """The last look at an address, at the moment of connecting."""
+        family, kind, protocol, _, target = address
+        resolver.check(target[0])
+        return socket.socket(family, kind, protocol)
+
+    return aiohttp.ClientSession(
+        connector=_Unspoiled(limit=MOST_CONNECTIONS, resolver=resolver, socket_factory=socket_to),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers=HEADERS,
+        auto_decompress=False,
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
+        trust_env=False,
+    )
