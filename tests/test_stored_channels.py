@@ -1,0 +1,182 @@
+"""Changes of channels in an application: what is stored, what serves, and what is under way meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterator, Mapping
+
+import msgspec
+import pytest
+
+from rerankd.app import Application
+from rerankd.channels.client import Answer, Client
+from rerankd.channels.keys import Secret
+from rerankd.errors import BadSettings, Conflict, EngineError, ModelNotFound
+from rerankd.settings import ChannelSettings, Settings
+from rerankd.store.records import StoredChannel
+from rerankd.stored_channels import StoredChannels
+from rerankd.types import Call, Document, RerankRequest
+
+KEY = Secret("sk-canary-0123456789")
+REQUEST = RerankRequest(query="q", documents=(Document("d"),), model="far")
+ANSWER = msgspec.json.encode({"results": [{"index": 0, "relevance_score": 0.5}]})
+
+
+class Kept:
+    """A store in memory, which can be told to fail."""
+
+    def __init__(self, *channels: StoredChannel) -> None:
+        self.channels = {channel.name: channel for channel in channels}
+        self.broken = False
+
+    def read(self, *, ignored: Collection[str]) -> tuple[list[StoredChannel], list[str]]:
+        names = [name for name in self.channels if name in ignored]
+        return [channel for name, channel in self.channels.items() if name not in ignored], names
+
+    async def add(self, channel: StoredChannel) -> None:
+        await self.replace(channel)
+
+    async def replace(self, channel: StoredChannel) -> None:
+        await asyncio.sleep(0)
+        if self.broken:
+            raise EngineError("The disk is full.")
+        self.channels[channel.name] = channel
+
+    async def remove(self, name: str) -> None:
+        await asyncio.sleep(0)
+        if self.broken:
+            raise EngineError("The disk is full.")
+        del self.channels[name]
+
+
+class Gate(Client):
+    """Answers when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+        self.open = asyncio.Event()
+
+    async def post(
+        self,
+        url: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        timeout: float,
+        proxy: str | None = None,
+        allow_private: bool = False,
+    ) -> Answer:
+        self.asked.set()
+        await self.open.wait()
+        return Answer(200, {}, ANSWER)
+
+
+def channel(**more: object) -> ChannelSettings:
+    values: dict[str, object] = {
+        "name": "new",
+        "dialect": "jina",
+        "base_url": "https://api.example.com",
+        "models": {"far": "m"},
+        **more,
+    }
+    return ChannelSettings.model_validate(values)
+
+
+@pytest.fixture
+def kept() -> Kept:
+    return Kept()
+
+
+@pytest.fixture
+def application(kept: Kept) -> Iterator[Application]:
+    with Application(Settings.parse({"models": [{"name": "lexical"}]}), store=kept) as application:
+        yield application
+
+
+def stored(application: Application) -> StoredChannels:
+    assert application.stored is not None
+    return application.stored
+
+
+async def test_a_request_under_way_ends_on_the_channel_with_which_it_began(application: Application) -> None:
+    gate = application.client = Gate()
+    await stored(application).add(channel(), [])
+    under_way = asyncio.ensure_future(application.rerank(REQUEST, Call("1")))
+    await gate.asked.wait()
+    await stored(application).remove("new")
+    with pytest.raises(ModelNotFound):
+        await application.rerank(REQUEST, Call("2"))
+    gate.open.set()
+    assert (await under_way).results[0].relevance_score == 0.5
+
+
+async def test_of_two_who_add_the_same_name_at_once_one_is_refused(application: Application, kept: Kept) -> None:
+    changes = stored(application)
+    told = await asyncio.gather(
+        changes.add(channel(priority=1), []), changes.add(channel(priority=2), []), return_exceptions=True
+    )
+    assert [type(each) for each in told] == [type(None), Conflict]
+    assert kept.channels["new"].fields["priority"] == application.channels["new"].priority == 1
+
+
+async def test_what_could_not_be_stored_does_not_serve(application: Application, kept: Kept) -> None:
+    await stored(application).add(channel(priority=1), [])
+    kept.broken = True
+    for change in (
+        stored(application).add(channel(name="other", models={"other": "m"}), []),
+        stored(application).replace(channel(priority=2), None),
+        stored(application).remove("new"),
+    ):
+        with pytest.raises(EngineError, match="disk is full"):
+            await change
+    assert {name: spec.priority for name, spec in application.channels.items()} == {"new": 1}
+    assert application.catalog.names() == ["lexical", "far"]
+
+
+async def test_what_is_stored_holds_secrets_only_where_they_are_sealed(application: Application, kept: Kept) -> None:
+    proxy, headers = f"https://u:{KEY.reveal()}@proxy.example", {"x": KEY.reveal()}
+    await stored(application).add(channel(proxy=proxy, headers=headers), [KEY])
+    (found,) = kept.channels.values()
+    assert (found.name, found.host) == ("new", "https://api.example.com")
+    assert KEY.reveal() not in repr(found) + str(found.fields)
+    assert msgspec.json.decode(found.secrets or b"") == {"api_keys": [KEY.reveal()], "headers": headers, "proxy": proxy}
+
+
+async def test_a_channel_comes_back_as_it_was_and_each_change_is_a_revision(
+    application: Application, kept: Kept
+) -> None:
+    revisions: set[str] = set()
+    for weight in (1.0, 2.0):
+        if not revisions:
+            await stored(application).add(channel(max_tokens=5, score="logit", headers={"x": "y"}), [KEY])
+        else:
+            await stored(application).replace(channel(weight=weight), None)
+        with Application(application.settings, store=Kept(*kept.channels.values())) as again:
+            assert again.channels == application.channels
+        revisions.add(application.channels["new"].revision)
+    assert len(revisions) == 2
+    assert "" not in revisions
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"host": "https://evil.example"},
+        {"fields": {}},
+        {"fields": {"more": 1}},
+        {"fields": {"dialect": "jina", "base_url": "https://evil.example", "models": {"far": "m"}}},
+        {"fields": {"dialect": "none", "base_url": "https://api.example.com", "models": {"far": "m"}}},
+        {"secrets": b"{"},
+        {"secrets": b'{"api_keys": 1}'},
+    ],
+)
+async def test_what_was_tampered_with_is_refused_by_name(
+    application: Application, kept: Kept, changed: dict[str, object]
+) -> None:
+    await stored(application).add(channel(), [KEY])
+    (found,) = kept.channels.values()
+    values = {"name": found.name, "host": found.host, "fields": found.fields, "secrets": found.secrets, **changed}
+    with pytest.raises(BadSettings, match=r"channels\.new") as caught:
+        Application(application.settings, store=Kept(StoredChannel(**values)))  # type: ignore[arg-type]
+    assert KEY.reveal() not in caught.value.message
