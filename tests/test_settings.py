@@ -8,7 +8,15 @@ import pytest
 
 from rerankd.engine.sources import name_of_source
 from rerankd.errors import BadSettings
-from rerankd.settings import ModelSettings, Section, Settings, load_settings, variables
+from rerankd.settings import (
+    CascadeSettings,
+    ChannelSettings,
+    ModelSettings,
+    Section,
+    Settings,
+    load_settings,
+    variables,
+)
 
 ROOT = Path(__file__).parents[1]
 SECRET = "correct-horse-battery"
@@ -185,6 +193,10 @@ def test_an_unknown_variable_is_refused_and_the_known_ones_are_told(name: str, m
         ({"server": {"deadline": float("nan")}}, "server.deadline"),
         ({"server": {"max_documents": 0}}, "server.max_documents"),
         ({"server": 7}, "server"),
+        ({"server": {"database": "postgresql://here"}}, "server.database"),
+        ({"server": {"database": "sqlite:///"}}, "server.database"),
+        ({"server": {"database": "sqlite:///:memory:"}}, "server.database"),
+        ({"secret_key": "x" * 31}, "secret_key"),
         ({"auth": {"mode": "maybe"}}, "auth.mode"),
         ({"models": [{"source": "lexical"}]}, "models.0.name"),
         ({"models": [{"name": "a b"}]}, "models.0.name"),
@@ -243,6 +255,15 @@ def test_a_short_key_is_refused_without_being_shown(key: str) -> None:
     with pytest.raises(BadSettings) as caught:
         parse(api_key=key)
     assert caught.value.message == "api_key: a key has at least 8 characters"
+
+
+@pytest.mark.parametrize("variable", ["RERANKD_SECRET_KEY", "RERANKD_ADMIN_KEY"])
+def test_no_key_is_in_what_settings_print(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "canary" * 6 + "\n")
+    settings = load_settings()
+    key = getattr(settings, variable.removeprefix("RERANKD_").lower())
+    assert key.get_secret_value() == "canary" * 6
+    assert "canary" not in repr(settings) + str(settings) + settings.model_dump_json()
 
 
 def test_the_key_can_be_read_but_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,11 +329,14 @@ def test_a_folder_here_is_known_for_one_without_a_slash_at_its_start() -> None:
     assert name_of_source("models/other") == "models/other"
 
 
+TABLES: dict[str, type[Section]] = {"models": ModelSettings, "channels": ChannelSettings, "cascades": CascadeSettings}
+
+
 def every_setting() -> list[str]:
     """`section.name` of each setting, `models.name` for those of a model, and `api_key`."""
     names = []
     for name, field in Settings.model_fields.items():
-        section = ModelSettings if name == "models" else field.annotation
+        section = TABLES.get(name) or field.annotation
         inner = section.model_fields if isinstance(section, type) and issubclass(section, Section) else None
         names.extend([name] if inner is None else [f"{name}.{setting}" for setting in inner])
     return names
@@ -327,5 +351,11 @@ def test_every_setting_is_in_the_handbook(name: str) -> None:
 @pytest.mark.parametrize("section", Section.__subclasses__())
 def test_every_setting_has_its_sentence(section: type[Section]) -> None:
     for name, field in section.model_fields.items():
-        is_group = name == "models" or isinstance(field.default, Section)
+        is_group = name in TABLES or isinstance(field.default, Section)
         assert is_group or (field.description or "").endswith("."), name
+
+
+def test_an_address_that_is_none_is_told_as_one() -> None:
+    channel = {"name": "c", "dialect": "jina", "base_url": "api.jina.ai", "models": {"m": "n"}}
+    with pytest.raises(BadSettings, match=r"channels\.0\.base_url: must be a URL that begins with http"):
+        Settings.parse({"channels": [channel]})

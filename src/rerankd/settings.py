@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
@@ -20,12 +22,16 @@ from rerankd.types import BUILTIN
 PREFIX = "RERANKD_"
 REASONS = {
     "extra_forbidden": "is no setting of rerankd",
-    "string_pattern_mismatch": "must be auto, cpu, cuda or cuda:N",
     "tuple_type": "must be a list",
     "model_type": "must be a table",
 }
+PATTERNS = {"device": "must be auto, cpu, cuda or cuda:N"}
+"""What a text must be that has to match a pattern, by the setting's own name."""
+URL_EXPECTED = "must be a URL that begins with http:// or https://"
 DEFAULT_FILE = "rerankd.toml"
 SHORTEST_KEY = 8
+SHORTEST_SECRET = 32
+SQLITE = "sqlite:///"
 UNITS = {"": 1, "b": 1, "kib": 2**10, "kb": 10**3, "mib": 2**20, "mb": 10**6, "gib": 2**30, "gb": 10**9}
 
 
@@ -52,13 +58,41 @@ def _key(key: SecretStr) -> SecretStr:
     return SecretStr(stripped)
 
 
+def _secret_key(key: SecretStr) -> SecretStr:
+    stripped = key.get_secret_value().strip()
+    if len(stripped) < SHORTEST_SECRET:
+        raise ValueError(
+            f"it has at least {SHORTEST_SECRET} characters and is made by chance: `openssl rand -base64 32` prints one"
+        )
+    return SecretStr(stripped)
+
+
 Key = Annotated[SecretStr, AfterValidator(_key)]
+SecretKey = Annotated[SecretStr, AfterValidator(_secret_key)]
 Size = Annotated[int, BeforeValidator(_bytes), Field(ge=1024, le=2**30)]
 ModelName = Annotated[str, AfterValidator(_visible_ascii)]
 
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _database(url: str) -> str:
+    file = url.removeprefix(SQLITE)
+    if not url.startswith(SQLITE) or not file or file.startswith(":") or "?" in file:
+        raise ValueError(f"the database is {SQLITE}FILE; with four slashes the path is absolute")
+    return url
+
+
+def _redis(url: SecretStr) -> SecretStr:
+    try:
+        parts = urlsplit(url.get_secret_value())
+        _ = parts.port
+    except ValueError:
+        raise ValueError("this URL cannot be read") from None
+    if parts.path if parts.scheme == "unix" else parts.hostname and parts.scheme in ("redis", "rediss"):
+        return url
+    raise ValueError("the URL is redis://HOST, rediss://HOST or unix:///PATH")
 
 
 class ServerSettings(Section):
@@ -69,6 +103,14 @@ class ServerSettings(Section):
     max_documents: int = Field(10_000, ge=1, le=10**6, description="The most documents in one request.")
     receive_timeout: float = Field(
         20.0, gt=0, le=30, description="Seconds in which a request's head and body must have arrived."
+    )
+    database: Annotated[str, AfterValidator(_database)] = Field(
+        "sqlite:///rerankd.db",
+        description="Where channels are kept that are added while the server runs; the file is made when it is needed.",
+    )
+    redis: Annotated[SecretStr, AfterValidator(_redis)] | None = Field(
+        None,
+        description="A Redis server in which several processes share their scores, such as redis://localhost:6379/0.",
     )
     strict: tuple[str, ...] = Field(
         (), description="Paths, such as /v2/rerank, on which a field that the format does not have is refused with 422."
@@ -134,6 +176,50 @@ class EngineSettings(Section):
     )
 
 
+class ChannelSettings(Section):
+    name: ModelName = Field(description="What the channel is called, in headers, lists and logs.")
+    dialect: str = Field(description="The wire format that the upstream speaks; docs/dialects.md lists them.")
+    base_url: str = Field(
+        pattern=r"^https?://", description="Where the upstream is; the format's own path is added to it."
+    )
+    api_key_env: str | tuple[str, ...] = Field(
+        (), description="The variable that holds the upstream's key, or several, which take turns."
+    )
+    models: dict[ModelName, str] = Field(
+        min_length=1, description='Public names and the upstream\'s: {"bge" = "BAAI/bge-reranker-v2-m3"}.'
+    )
+    priority: int = Field(0, ge=-1000, le=1000, description="Channels of a higher priority are asked first.")
+    weight: float = Field(1.0, gt=0, le=1000, description="The share of the requests among equals in priority.")
+    headers: dict[str, str] = Field(default_factory=dict, description="Further headers to send.")
+    proxy: str | None = Field(None, pattern=r"^https?://", description="An HTTP proxy to go through.")
+    timeout: float = Field(30.0, gt=0, le=3600, description="Seconds for one call, all of it.")
+    max_documents: int | None = Field(
+        None, ge=1, description="The most documents that the upstream takes in one call; more are split."
+    )
+    max_tokens: int | None = Field(
+        None, ge=1, description="The most tokens in one call, by our estimate; more are split."
+    )
+    listwise: bool = Field(False, description="Scores depend on the other documents: a request is never split.")
+    score: Literal["probability", "logit", "cosine"] = Field(
+        "probability", description="The scale of the upstream's scores, for the model list."
+    )
+    allow_private: bool = Field(False, description="Whether the upstream may be in a private network.")
+
+
+class CascadeSettings(Section):
+    name: ModelName = Field(description="The name that requests ask for.")
+    first: str = Field(description="The cheap model, which sees all documents.")
+    then: str = Field(description="The good model, which sees the best of them.")
+    keep: int = Field(50, ge=1, le=10_000, description="How many the good model sees.")
+
+
+class CacheSettings(Section):
+    max_bytes: Size | Literal[0] = Field(
+        64 * 2**20, description="Memory for scores that were computed before; 0 keeps none."
+    )
+    ttl: float = Field(3600.0, gt=0, le=30 * 86400, description="Seconds for which a remote channel's scores are kept.")
+
+
 class DefaultSettings(Section):
     model: str | None = Field(None, description="What a request without `model` gets.")
 
@@ -142,10 +228,21 @@ class Settings(Section):
     """All of it. `parse` checks; the constructor is for values that are known to be right."""
 
     api_key: Key | None = Field(None, description="One static key that requests must bring, of at least 8 characters.")
+    admin_key: Key | None = Field(None, description="The key of /admin, of at least 8 characters.")
+    secret_key: SecretKey | None = Field(
+        None,
+        description="What the secrets of stored channels are sealed with; a random text of at least 32 characters.",
+    )
     server: ServerSettings = ServerSettings()
     auth: AuthSettings = AuthSettings()
     engine: EngineSettings = EngineSettings()
     models: tuple[ModelSettings, ...] = ()
+    channels: tuple[ChannelSettings, ...] = ()
+    cascades: tuple[CascadeSettings, ...] = ()
+    fallback: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="Models to ask where every channel of a model has failed, in order."
+    )
+    cache: CacheSettings = CacheSettings()
     defaults: DefaultSettings = DefaultSettings()
 
     @classmethod
@@ -240,15 +337,35 @@ def _check_names(settings: Settings) -> None:
             if name in seen:
                 raise BadSettings(f"models: the name {name!r} is given twice.")
             seen.add(name)
+    channels = [channel.name for channel in settings.channels]
+    if len(set(channels)) < len(channels):
+        raise BadSettings("channels: two of them have the same name.")
+    seen |= {model for channel in settings.channels for model in channel.models}
+    for cascade in settings.cascades:
+        _check_known(f"cascades.{cascade.name}", (cascade.first, cascade.then), seen)
+    for name, others in settings.fallback.items():
+        _check_known("fallback", (name, *others), seen)
+    seen |= {cascade.name for cascade in settings.cascades}
     default = settings.defaults.model
     if default is not None and default not in (seen or {BUILTIN}):
         raise BadSettings(f"defaults.model: no model is named {default!r}.")
+
+
+def _check_known(where: str, names: Iterable[str], served: set[str]) -> None:
+    for name in names:
+        if name not in (served or {BUILTIN}):
+            raise BadSettings(f"{where}: no model is named {name!r}.")
 
 
 def _explain(error: ValidationError) -> str:
     lines = []
     for problem in error.errors(include_url=False, include_context=False, include_input=False):
         where = ".".join(str(part) for part in problem["loc"])
-        reason = REASONS.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
-        lines.append(f"{where}: {reason}")
+        lines.append(f"{where}: {_reason(problem['type'], problem['loc'], problem['msg'])}")
     return "; ".join(lines)
+
+
+def _reason(kind: str, where: tuple[int | str, ...], message: str) -> str:
+    if kind == "string_pattern_mismatch":
+        return PATTERNS.get(str(where[-1]), URL_EXPECTED)
+    return REASONS.get(kind) or message.removeprefix("Value error, ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shlex
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from rerankd.app import Application
-from rerankd.cli.serve import _announce, _curl, _overrides, model_settings
+from rerankd.cli.serve import YOUNG, _announce, _curl, _overrides, _sparing_what_stays, model_settings
 from rerankd.dialects.fields import EXAMPLE
 from rerankd.dialects.superset import Superset
 from rerankd.errors import BadSettings
@@ -154,3 +155,11 @@ def test_the_line_to_try_names_the_variable_of_the_key_and_not_the_key() -> None
     line = _curl(Settings.parse({"api_key": "correct-horse-battery"}), URL)
     assert "Authorization: Bearer $RERANKD_API_KEY" in line
     assert "correct-horse" not in line
+
+
+def test_what_is_there_when_serving_begins_is_not_searched_for_garbage_and_everything_is_put_back() -> None:
+    before, frozen = gc.get_threshold(), gc.get_freeze_count()
+    with _sparing_what_stays():
+        assert gc.get_freeze_count() > frozen
+        assert gc.get_threshold()[0] == YOUNG
+    assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)

@@ -34,7 +34,7 @@ def make_app() -> Iterator[MakeApp]:
         application = Application(settings(**table))
         applications.append(application)
         if reranker is not None:
-            application.reranker = reranker
+            application.reranker = application.bare = reranker
         return create_app(application)
 
     yield make

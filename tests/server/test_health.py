@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from rerankd.engine.admission import Rate
+from rerankd.engine.families.lexical import Lexical
 from rerankd.engine.local import LocalReranker
 from rerankd.engine.scheduler import Device
 from rerankd.errors import DeadlineExceeded, EngineError, ModelNotFound, Overloaded
@@ -209,3 +210,18 @@ def test_a_bug_in_a_reranker_is_not_ready_and_is_logged(
     answer = make_client(reranker=Failing(ValueError("boom"))).get("/health/ready")
     assert (answer.status_code, answer.json()["models"]) == (503, {"lexical": False})
     assert "boom" in caplog.text
+
+
+def test_what_the_cache_answers_makes_nobody_ready(make_client: MakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "LATELY", 0.0)
+    client = make_client(models=[{"name": "lexical"}])
+    body = {"query": "ready", "documents": ["ready"], "model": "lexical"}
+    assert [client.post("/rerank", json=body).status_code for _ in range(2)] == [200, 200]
+    assert client.get("/health/ready").status_code == 200
+
+    def broken(*_: object) -> None:
+        raise ValueError("boom")
+
+    monkeypatch.setattr(Lexical, "prepare", broken)
+    assert client.post("/rerank", json=body).status_code == 200, "it was kept"
+    assert client.get("/health/ready").status_code == 503

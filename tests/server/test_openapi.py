@@ -140,7 +140,7 @@ def test_the_document_has_the_parts_that_openapi_asks_for() -> None:
     assert DOCUMENT["info"]["title"] == "rerankd"
     assert DOCUMENT["info"]["version"]
     ids = [operation["operationId"] for _, _, operation in operations()]
-    assert len(ids) == len(set(ids)) == len(PATHS)
+    assert len(ids) == len(set(ids)) > len(PATHS)
     for _, _, operation in operations():
         assert operation["responses"]
         assert operation["summary"]
@@ -159,11 +159,13 @@ def test_every_schema_is_one_that_something_refers_to() -> None:
 
 
 def test_the_document_has_the_routes_of_the_app_and_no_others() -> None:
-    assert set(DOCUMENT["paths"]) == PATHS
+    assert {path for path in DOCUMENT["paths"] if not path.startswith("/admin/")} == PATHS
 
 
 def test_every_route_of_the_document_is_there(shared_client: TestClient) -> None:
     for path, method, _ in operations():
+        if path.startswith("/admin/"):  # test_admin.py
+            continue
         there = path.replace("{name}", "lexical")
         assert shared_client.request(method, there).status_code not in (404, 405), path
 

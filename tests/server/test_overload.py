@@ -13,7 +13,7 @@ from rerankd.engine import worker as workers
 from rerankd.engine.admission import Rate
 from rerankd.engine.local import LocalReranker
 from rerankd.engine.scheduler import Device
-from rerankd.pipeline import pipeline
+from rerankd.pipeline import Local, pipeline
 from tests.engine.fake_models import PATIENCE, Echo, EchoScorer, Gated, Panic, job_of
 from tests.server.conftest import settings
 from tests.server.live import serving_on_a_port
@@ -49,7 +49,7 @@ async def serving(runner: Echo, device: Device, **server: Any) -> AsyncIterator[
     """A server of one model, which does 1,000 tokens in a second."""
     with Application(settings(server={"port": 0, **server})) as application:
         model = LocalReranker(EchoScorer(runner), device, Rate(1000.0))
-        application.reranker = pipeline({"lexical": model}, {})
+        application.reranker = pipeline({"lexical": [Local(name="local", reranker=model)]}, {})
         with serving_on_a_port(application) as port:
             yield port
 
@@ -77,7 +77,7 @@ async def test_a_request_that_would_wait_too_long_is_a_503_that_says_when_to_com
     async with serving(runner, device) as port, wire(port) as first:
         await ask(first, path, LARGE)
         await runner.reached()
-        refused = await asked(port, path, LARGE)
+        refused = await asked(port, path, ["8", *LARGE])  # the same one would only wait for the first
         assert refused.status == 503
         assert 1 <= int(refused.headers["retry-after"]) <= 3, "12 s of work, of which 10 s may be waited"
         assert refused.json()["error"]["code"] == "overloaded"

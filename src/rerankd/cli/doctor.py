@@ -66,7 +66,8 @@ def examine(config: Path | None) -> Iterator[Finding]:
         where = str(entry.folder) if entry.folder else entry.reason
         known = bool(entry.folder) or entry.family == LEXICAL
         yield Finding("ok" if known else "note", "model", f"{model.name}: {entry.family or model.origin}, {where}")
-    yield Finding("ok", "pipeline", " > ".join(pipeline.order()))
+    for way in pipeline.order():
+        yield Finding("ok", "pipeline", way)
 
 
 def _processor() -> Finding:

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from rerankd.cli import bench, doctor, models, rank, serve
+from rerankd.cli import bench, channels, doctor, models, rank, serve
 from rerankd.cli.terminal import fail
 from rerankd.errors import RerankError
 
@@ -23,6 +23,7 @@ app.command()(rank.rank)
 app.command()(bench.bench)
 app.command()(doctor.doctor)
 app.add_typer(models.app)
+app.add_typer(channels.app)
 
 
 @app.callback(invoke_without_command=True)

@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from rerankd.app import Application
 from rerankd.catalog import Catalog
 from rerankd.dialects.directory import DIALECTS
 from rerankd.server import openapi
@@ -22,15 +23,14 @@ UNBOUNDED = 2**31 - 1
 """What TEI's clients are told is the longest input of a model that takes any."""
 
 
-def closed_handshakes(catalog: Catalog, settings: Settings) -> APIRouter:
+def closed_handshakes(application: Application) -> APIRouter:
     """Those that need the key where there is one."""
     router = APIRouter(tags=["models"])
-    models = Models(catalog)
-    info = tei_info(catalog, settings)
+    models = Models(lambda: application.catalog)
 
     async def described(_: Request) -> Response:
         """What Text Embeddings Inference says of itself, about the model that its clients get."""
-        return Response(info, media_type=JSON)
+        return Response(tei_info(application.catalog, application.settings), media_type=JSON)
 
     for prefix in ("", *(f"/{prefix}" for prefix in prefixes())):
         for path in ("/v1/models", *(("/models",) if prefix else ())):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi_offline import FastAPIOffline
-from starlette.responses import Response
+from starlette.routing import Route
 
 from rerankd.app import Application
 from rerankd.errors import BadSettings
 from rerankd.server import openapi
+from rerankd.server.admin import admin_routes
 from rerankd.server.errors import install_errors
 from rerankd.server.handshakes import closed_handshakes, open_handshakes
 from rerankd.server.health import Readiness, health_routes
@@ -33,35 +33,23 @@ def create_app(application: Application) -> FastAPI:
         redirect_slashes=False,
         swagger_ui_oauth2_redirect_url="/docs/oauth2-redirect",
     )
-    cards = application.catalog.cards
-    readiness = Readiness(application.reranker, [card.name for card in cards], application.trouble)
+    readiness = Readiness(application.bare, [card.name for card in application.local], application.trouble)
     keys = KeyCheck(application.settings)
+    # Plain routes, in front of all others: what FastAPI does around a function would cost as much as the rest of a call.
+    app.router.routes[:0] = [
+        Route(route.path, RerankEndpoint(application, route, readiness, keys).answer, methods=["POST"])
+        for route in _strict_ones_known(rerank_routes(), application.settings)
+    ]
     closed = APIRouter(dependencies=[Depends(keys)])
-    for route in _strict_ones_known(rerank_routes(), application.settings):
-        _add(closed, route, RerankEndpoint(application, route, readiness))
-    closed.include_router(closed_handshakes(application.catalog, application.settings))
+    closed.include_router(closed_handshakes(application))
     app.include_router(closed)
+    app.include_router(admin_routes(application))
     app.include_router(open_handshakes(key_needed=keys.needed))
     app.include_router(health_routes(readiness))
     _document(app)
     install_errors(app)
     app.add_middleware(RequestIds)
     return app
-
-
-def _add(router: APIRouter, route: RerankRoute, endpoint: RerankEndpoint) -> None:
-    dialect = route.dialect
-    router.add_api_route(
-        route.path,
-        endpoint.answer,
-        methods=["POST"],
-        summary=f"Put documents in order of relevance to a query ({dialect.title})",
-        operation_id="rerank_" + re.sub(r"\W+", "_", route.path.strip("/")),
-        tags=["rerank" if not dialect.prefix else f"rerank: {dialect.prefix}"],
-        response_class=Response,
-        include_in_schema=route.warning is None and "{" not in route.path,
-        openapi_extra=openapi.operation(dialect),
-    )
 
 
 def _strict_ones_known(routes: list[RerankRoute], settings: Settings) -> list[RerankRoute]:
@@ -77,6 +65,7 @@ def _document(app: FastAPI) -> None:
     def described() -> dict[str, Any]:
         if app.openapi_schema is None:
             schema = generate()
+            schema["paths"] = {**openapi.paths(rerank_routes()), **schema["paths"]}
             listed = schema.setdefault("components", {})
             listed.setdefault("schemas", {}).update(openapi.components())
             listed["securitySchemes"] = openapi.SECURITY

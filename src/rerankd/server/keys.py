@@ -28,6 +28,9 @@ class KeyCheck:
         return self._required is not None
 
     async def __call__(self, request: Request) -> None:
+        self.check(request)
+
+    def check(self, request: Request) -> None:
         if self._required is None:
             return
         brought = keys_of(request)

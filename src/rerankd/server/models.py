@@ -21,16 +21,21 @@ Answer = Callable[[Request], Awaitable[Response]]
 
 
 class Models:
-    """The model list of `catalog`, as it is while the server runs."""
+    """The model list of the catalog that there is when it is asked for; it is written once for each."""
 
-    def __init__(self, catalog: Catalog) -> None:
-        started = int(time())
+    def __init__(self, catalog: Callable[[], Catalog]) -> None:
+        self._catalog = catalog
+        self._started = int(time())
+        self._write(catalog())
+
+    def _write(self, catalog: Catalog) -> None:
         cards = {card.name: card for card in catalog.cards}
+        self._of = catalog
         self._entries: dict[str, dict[str, Any]] = {
             name: {
                 "id": name,
                 "object": "model",
-                "created": started,
+                "created": self._started,
                 "owned_by": "rerankd",
                 "root": root,
                 "type": "rerank",
@@ -42,14 +47,21 @@ class Models:
         }
         self._listed = msgspec.json.encode({"object": "list", "data": list(self._entries.values())})
 
+    def _look_up(self) -> None:
+        catalog = self._catalog()
+        if catalog is not self._of:
+            self._write(catalog)
+
     async def all(self, _: Request) -> Response:
         """OpenAI's list; `root` is the model behind an alias, `score` the scale on which it answers, `max_length` the tokens
         that it reads at once (null: any), `instructions` whether it follows one.
         """
+        self._look_up()
         return Response(self._listed, media_type=JSON)
 
     async def one(self, request: Request) -> Response:
         """An entry of the list; Xinference's clients ask for it before they rank."""
+        self._look_up()
         name = request.path_params["name"]
         if name not in self._entries:
             raise ModelNotFound(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -14,6 +15,7 @@ from rerankd.dialects.directory import DIALECTS
 from rerankd.dialects.fields import EXAMPLE_REQUEST
 from rerankd.dialects.root_error import ErrorBody
 from rerankd.errors import BadRequest
+from rerankd.server.routes import RerankRoute
 
 REFERENCE = "#/components/schemas/{name}"
 PARTS = ("request", "response")
@@ -38,6 +40,22 @@ SECURITY = {
 
 CLOSED: dict[str, Any] = {"security": [{}, *({name: []} for name in SECURITY)]}
 """What is said of a route that needs the key where there is one."""
+
+
+def paths(routes: Sequence[RerankRoute]) -> dict[str, Any]:
+    """The rerank routes that are shown: each format once at each of its paths."""
+    shown = (route for route in routes if route.warning is None and "{" not in route.path)
+    return {
+        route.path: {
+            "post": {
+                "tags": ["rerank" if not route.dialect.prefix else f"rerank: {route.dialect.prefix}"],
+                "summary": f"Put documents in order of relevance to a query ({route.dialect.title})",
+                "operationId": "rerank_" + re.sub(r"\W+", "_", route.path.strip("/")),
+                **operation(route.dialect),
+            }
+        }
+        for route in shown
+    }
 
 
 def operation(dialect: Dialect) -> dict[str, Any]:

@@ -20,15 +20,21 @@ from rerankd.server.bodies import read_body
 from rerankd.server.cancellation import unless_disconnected
 from rerankd.server.errors import error_response
 from rerankd.server.health import Readiness
+from rerankd.server.keys import KeyCheck
 from rerankd.server.routes import RerankRoute
 from rerankd.types import Call, RerankRequest, RerankResponse
 
 log = logging.getLogger("rerankd.server")
 
+LONGEST_WARNING = 2000
+
 
 class RerankEndpoint:
-    def __init__(self, application: Application, route: RerankRoute, readiness: Readiness) -> None:
+    """Closed: without the key where there is one, nothing is read."""
+
+    def __init__(self, application: Application, route: RerankRoute, readiness: Readiness, keys: KeyCheck) -> None:
         self._application = application
+        self._keys = keys
         self._limits = application.settings.server
         self._route = route
         self._strict = route.path in self._limits.strict
@@ -40,13 +46,15 @@ class RerankEndpoint:
         )
         dialect = self._route.dialect
         try:
+            self._keys.check(request)
             body = await read_body(request, self._limits.max_body)
             started = perf_counter()
             dialect = self._route.choose(request.headers, body)
             asked = self._parse(dialect, body, request.path_params.get("model"))
             call.notes.took("parse", (perf_counter() - started) * 1000)
-            answer = await unless_disconnected(request, self._application.reranker.rerank(asked, call))
-            self._readiness.succeeded(answer.model)
+            answer = await unless_disconnected(request, self._application.rerank(asked, call))
+            if not call.notes.cached:
+                self._readiness.succeeded(answer.model)
             return self._rendered(dialect, self._warned(answer, asked), asked, call)
         except RerankError as error:
             return error_response(error, dialect.render_error, call.request_id)
@@ -89,5 +97,10 @@ class RerankEndpoint:
         if call.notes.channel is not None:
             headers["x-rerankd-channel"] = call.notes.channel
         if answer.warnings:
-            headers["x-rerankd-warning"] = "; ".join(answer.warnings).encode("ascii", "replace").decode()
+            headers["x-rerankd-warning"] = _one_line("; ".join(answer.warnings))
         return Response(body, media_type="application/json", headers=headers)
+
+
+def _one_line(text: str) -> str:
+    """As a header can hold it: an upstream's warning may hold anything."""
+    return "".join(character if " " <= character <= "~" else "?" for character in text[:LONGEST_WARNING])
