@@ -20,7 +20,7 @@ import msgspec
 from checkpoints import MINILM, write_bert
 from encoders import request, texts
 from rerankd.app import Application
-from rerankd.settings import EngineSettings, ModelSettings, Settings
+from rerankd.settings import CacheSettings, EngineSettings, ModelSettings, Settings
 from rerankd.types import Call, RerankRequest
 
 TOKENS = 60
@@ -35,7 +35,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = write_bert(Path(name), **MINILM)
         settings = Settings(
-            models=(ModelSettings(name="small", source=str(folder)),), engine=EngineSettings(max_wait=600)
+            models=(ModelSettings(name="small", source=str(folder)),),
+            engine=EngineSettings(max_wait=600),
+            cache=CacheSettings(max_bytes=0),
         )
         with Application(settings) as application:
             asyncio.run(_measure(application, arguments.seconds, arguments.heavy))

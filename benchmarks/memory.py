@@ -26,7 +26,7 @@ import msgspec
 from checkpoints import XLMR_LARGE, write_xlmr
 from encoders import request, texts
 from rerankd.app import Application
-from rerankd.settings import ModelSettings, Settings
+from rerankd.settings import CacheSettings, ModelSettings, Settings
 from rerankd.types import Call, RerankRequest
 
 MIB = 2**20
@@ -56,7 +56,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _settings(folder: Path) -> Settings:
-    return Settings(models=(ModelSettings(name="large", source=str(folder)),))
+    return Settings(models=(ModelSettings(name="large", source=str(folder)),), cache=CacheSettings(max_bytes=0))
 
 
 async def _peak(application: Application, documents: int, tokens: int) -> None:

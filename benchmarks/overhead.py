@@ -20,7 +20,7 @@ from rerankd.engine.loading import ModelSpec, load_scorer
 from rerankd.engine.scorer import score
 from rerankd.server import serving
 from rerankd.server.http import create_app
-from rerankd.settings import ModelSettings, ServerSettings, Settings
+from rerankd.settings import CacheSettings, ModelSettings, ServerSettings, Settings
 
 TINY = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 128}
 
@@ -60,7 +60,7 @@ def measure(turns: int) -> Overhead:
 def _served(folder: Path) -> Iterator[int]:
     """The port of a server in this process, which ends with it: measure nothing else behind it."""
     model = ModelSettings(name="tiny", source=str(folder), device="cpu", dtype="float32")
-    settings = Settings(server=ServerSettings(port=0), models=(model,))
+    settings = Settings(server=ServerSettings(port=0), models=(model,), cache=CacheSettings(max_bytes=0))
     started = threading.Event()
     with serving.bind(settings.server) as listening, Application(settings) as application:
         port: int = listening.getsockname()[1]

@@ -174,7 +174,7 @@ def test_sigterm_lets_a_request_in_flight_be_answered(tmp_path: Path) -> None:
             began = monotonic()
             server.rerank("/rerank", {"query": "What does it say?", "documents": documents})
             took = monotonic() - began
-        asked = pool.submit(server.rerank, "/rerank", {"query": "What does it say?", "documents": documents})
+        asked = pool.submit(server.rerank, "/rerank", {"query": "And what now?", "documents": documents})
         sleep(0.3)
         assert not asked.done(), "too few documents to be still in flight"
         server.process.send_signal(signal.SIGTERM)
