@@ -5,6 +5,7 @@ The server is built from a configuration as `rerankd serve` builds it; nothing i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 import pytest
@@ -112,3 +113,34 @@ async def test_a_dead_channel_is_left_alone_and_the_list_says_why() -> None:
     assert {answer.headers["x-rerankd-channel"] for answer in found} == {"channel-1"}
     assert (state.status, state.last_error) == ("open", "The upstream could not be reached.")
     assert len(sound.asked) == 8
+
+
+DESTINATIONS = (
+    "api_base", "api_base_url", "apiBase", "base_url", "baseUrl", "base-url", "endpoint", "endpoint_url", "url", "uri",
+    "host", "hostname", "upstream", "upstream_url", "target", "target_url", "server", "proxy", "http_proxy", "https_proxy",
+    "callback", "callback_url", "webhook", "webhook_url", "redirect", "redirect_uri", "custom_host", "customHost",
+    "provider", "channel", "user_config", "litellm_params", "model_list", "config", "options", "extra_body", "extra_headers",
+    "metadata", "mcp_url", "organization_url",
+)  # fmt: skip
+"""Names under which other gateways let a caller say where to go, or were made to."""
+
+
+@every_dialect
+async def test_a_caller_cannot_choose_where_we_connect(caller: Dialect) -> None:
+    async with Upstream(CALLED["jina"]) as canary, Upstream(CALLED["jina"]) as sound:
+        said = dict.fromkeys(DESTINATIONS, canary.url)
+        nested = {name: {"model_list": [said], "params": said, **said} for name in DESTINATIONS}
+        headers = {f"x-{name}".replace("_", "-"): canary.url for name in DESTINATIONS} | {
+            "x-portkey-custom-host": canary.url,
+            "x-forwarded-host": canary.url.removeprefix("http://"),
+            "forwarded": f"host={canary.url.removeprefix('http://')}",
+        }
+        with Application(settings(sound)) as application:
+            transport = ASGITransport(create_app(application))
+            async with AsyncClient(transport=transport, base_url="http://test") as client:
+                for extra in (said, nested):
+                    body = {**extra, **json.loads(caller.render_request(asked()))}
+                    answer = await client.post(PATHS[caller.name], json=body, headers=headers, params=said)
+                    check_right(caller, answer)
+            await application.client.close()
+        assert (len(canary.asked), len(sound.asked)) == (0, 2)
