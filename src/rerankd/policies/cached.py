@@ -19,7 +19,7 @@ from rerankd.errors import ClientError
 from rerankd.policies.parts import part_of, usage_of
 from rerankd.policies.score_store import ScoreStore
 from rerankd.reranker import Reranker
-from rerankd.types import Call, Document, Notes, RerankRequest, RerankResponse, Result, Usage
+from rerankd.types import Call, Notes, RerankRequest, RerankResponse, Result, Usage
 
 Kept = TypeVar("Kept")
 
@@ -121,14 +121,12 @@ class Cached:
         )
         try:
             asked = sha256(msgspec.msgpack.encode(options)).digest()
-            pairs = [_with(asked, self._content(document)) for document in request.documents]
+            if not self._pairwise:  # an upstream may be sent more of a document than its text, and may read it
+                return [_with(asked, msgspec.msgpack.encode(request.documents))]
+            pairs = [_with(asked, document.text.encode()) for document in request.documents]
         except (OverflowError, UnicodeEncodeError):
             return None
         return [_with(asked, b"all" + b"".join(pairs)), *pairs]
-
-    def _content(self, document: Document) -> bytes:
-        """An upstream may be sent more of a document than its text, and may read it."""
-        return msgspec.msgpack.encode(document.text if self._pairwise else document)
 
 
 def _with(asked: bytes, content: bytes) -> bytes:
