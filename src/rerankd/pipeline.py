@@ -25,9 +25,7 @@ from rerankd.policies.score_store import ScoreStore
 from rerankd.policies.split import Split
 from rerankd.policies.validated import Validated
 from rerankd.reranker import Reranker
-
-LOCAL = "local"
-"""What a model on this machine is called among channels."""
+from rerankd.types import LOCAL
 
 
 @dataclass(frozen=True, kw_only=True)

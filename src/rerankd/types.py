@@ -15,6 +15,9 @@ BUILTIN = "builtin"
 LEXICAL = "lexical"
 """The models that come with rerankd, as names and as sources."""
 
+LOCAL = "local"
+"""What a model on this machine is called among channels."""
+
 CHANNEL = "channel"
 """The family of a model that is somewhere else."""
 

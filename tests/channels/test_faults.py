@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from rerankd.channels.faults import LONGEST_REST, fault
+from rerankd.channels.faults import fault
 from rerankd.dialects.directory import CALLED
 from rerankd.dialects.statuses import error_of
 from rerankd.errors import (
@@ -20,6 +20,7 @@ from rerankd.errors import (
     UpstreamUnavailable,
     UpstreamUnsuited,
 )
+from rerankd.policies.breaker import LONGEST_REST
 
 SAID = "canary: document 3 says ..."
 STATUSES: list[tuple[int, type[RerankError]]] = [

@@ -7,7 +7,7 @@ import threading
 
 import msgspec
 
-from rerankd.types import Call, RerankRequest, RerankResponse, Result, Usage
+from rerankd.types import LOCAL, Call, RerankRequest, RerankResponse, Result, Usage
 
 
 def answer_to(request: RerankRequest, warnings: tuple[str, ...] = ()) -> RerankResponse:
@@ -27,7 +27,7 @@ class Failing:
 
 
 class Remembering:
-    """`results` are what it answers instead of its own."""
+    """Stands for models on this machine; `results` are what it answers instead of its own."""
 
     def __init__(self, warnings: tuple[str, ...] = (), results: tuple[Result, ...] | None = None) -> None:
         self.requests: list[RerankRequest] = []
@@ -38,6 +38,7 @@ class Remembering:
     async def rerank(self, request: RerankRequest, call: Call) -> RerankResponse:
         self.requests.append(request)
         self.calls.append(call)
+        call.notes.channel = LOCAL
         answer = answer_to(request, self._warnings)
         return answer if self._results is None else msgspec.structs.replace(answer, results=self._results)
 

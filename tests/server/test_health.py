@@ -4,7 +4,9 @@ import asyncio
 
 import msgspec
 import pytest
+from starlette.testclient import TestClient
 
+from rerankd.app import Application
 from rerankd.engine.admission import Rate
 from rerankd.engine.families.lexical import Lexical
 from rerankd.engine.local import LocalReranker
@@ -12,9 +14,10 @@ from rerankd.engine.scheduler import Device
 from rerankd.errors import DeadlineExceeded, EngineError, ModelNotFound, Overloaded
 from rerankd.server import health
 from rerankd.server.health import Readiness
+from rerankd.server.http import create_app
 from rerankd.types import Call, Document, RerankRequest, RerankResponse
 from tests.engine.fake_models import PATIENCE, Echo, EchoScorer, Gated, Panic, dead_until_told
-from tests.server.conftest import MakeClient
+from tests.server.conftest import MakeClient, settings
 from tests.server.rerankers import Failing, Remembering, answer_to
 
 TWO = [{"name": "good", "source": "lexical"}, {"name": "bad", "source": "lexical"}]
@@ -225,3 +228,19 @@ def test_what_the_cache_answers_makes_nobody_ready(make_client: MakeClient, monk
     monkeypatch.setattr(Lexical, "prepare", broken)
     assert client.post("/rerank", json=body).status_code == 200, "it was kept"
     assert client.get("/health/ready").status_code == 503
+
+
+class Elsewhere:
+    """A channel that serves a model of the same name as one on this machine."""
+
+    async def rerank(self, request: RerankRequest, call: Call) -> RerankResponse:
+        call.notes.channel = "elsewhere"
+        return answer_to(request)
+
+
+def test_what_a_channel_answers_under_the_name_of_a_model_here_makes_that_one_not_ready() -> None:
+    with Application(settings()) as application:
+        application.reranker, application.bare = Elsewhere(), Failing(EngineError("Out of memory."))
+        client = TestClient(create_app(application))
+        assert client.post("/rerank", json={"query": "q", "documents": ["a"], "model": "lexical"}).status_code == 200
+        assert client.get("/health/ready").status_code == 503

@@ -30,14 +30,14 @@ from rerankd.errors import (
     UpstreamUnavailable,
     UpstreamUnsuited,
 )
+from rerankd.policies.breaker import rest_asked_for
+from rerankd.policies.retry_budget import MOST_CALLS
 from rerankd.types import Call, Document, RerankRequest, RerankResponse
 
 log = logging.getLogger("rerankd.channels")
 
-MOST_ATTEMPTS = 3
-"""Calls for one request, all channels together; other keys are tried no further."""
-BUSY_RESTS, SHORTEST_REST = 5.0, 0.1
-"""Seconds for which a key rests that has had enough, where the upstream does not say; and the least, where it says 0."""
+SHORTEST_REST = 0.1
+"""Seconds for which a key rests that has had enough, where the upstream says 0."""
 LONGEST_SAID = 200
 SHORTEST_HIDDEN = 6
 DONE_BY_US = frozenset({"documents.fields", "unread", "return_documents", "model", "top_n"})
@@ -106,7 +106,7 @@ class Channel:
                 self._rest(key, error)
                 if self._keys.rests():
                     self._keys.next()  # raises what is true of all keys
-                if call.notes.attempts >= MOST_ATTEMPTS:
+                if call.notes.attempts >= MOST_CALLS:
                     raise UpstreamUnavailable(
                         "The upstream did not take one of our keys; the next one is due."
                     ) from None
@@ -115,7 +115,7 @@ class Channel:
         if isinstance(error, UpstreamRefused):
             self._keys.refused(key)
         else:
-            self._keys.busy(key, max(BUSY_RESTS if error.retry_after is None else error.retry_after, SHORTEST_REST))
+            self._keys.busy(key, max(rest_asked_for(error), SHORTEST_REST))
 
     async def _asked(
         self, url: str, body: bytes, sent: RerankRequest, call: Call, key: Secret | None

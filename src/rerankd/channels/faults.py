@@ -27,8 +27,8 @@ from rerankd.errors import (
     UpstreamUnavailable,
     UpstreamUnsuited,
 )
+from rerankd.policies.breaker import LONGEST_REST
 
-LONGEST_REST = 3600.0
 NEEDS_A_PERSON = frozenset({401, 402, 403})
 NEEDS_CONFIGURATION = frozenset({404, 405, 407, 410, 415, 426, 501})
 MAY_BE_BACK = frozenset({408, 425, 502, 503, 504, 520, 521, 522, 523, 524, 529})

@@ -66,7 +66,7 @@ def list_channels(
         print_json(rows)
         return
     if not rows:
-        typer.echo("No channels are configured; `rerankd channels add NAME URL --detect` says how one is.")
+        typer.echo("No channels are configured; `rerankd channels add NAME URL --model M --detect` says how one is.")
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("channel", "dialect", "url", "model", "upstream's", "priority", "status", "why"):

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from rerankd.dialects.decoding import decode_answer
+from rerankd.dialects.error_bodies import message_in
 from rerankd.dialects.results import (
     AnswerResult,
     Count,
@@ -20,7 +21,7 @@ from rerankd.dialects.results import (
     search_units,
     usage_of,
 )
-from rerankd.dialects.statuses import error_of, read
+from rerankd.dialects.statuses import error_of
 from rerankd.errors import RerankError, UnknownField
 from rerankd.types import Call, RerankRequest, RerankResponse, Usage
 
@@ -89,7 +90,6 @@ class CohereAnswer(msgspec.Struct):
 
 
 _answers = msgspec.json.Decoder(CohereAnswer)
-_errors = msgspec.json.Decoder(CohereError)
 
 
 def meta_of(response: RerankResponse, request: RerankRequest, version: str) -> Meta:
@@ -126,5 +126,4 @@ def render_error(error: RerankError, request_id: str) -> tuple[int, bytes]:
 
 
 def parse_error(status: int, headers: Mapping[str, str], body: bytes) -> RerankError:
-    found = read(_errors, body)
-    return error_of(status, headers, found.message if found else None)
+    return error_of(status, headers, message_in(body))

@@ -19,7 +19,7 @@ from rerankd.engine.job import Job
 from rerankd.engine.scheduler import Device
 from rerankd.engine.scorer import Scored, Scorer, Watch
 from rerankd.errors import EngineError, Overloaded, RerankError
-from rerankd.types import Call, ModelCard, RerankRequest, RerankResponse, Result, Usage
+from rerankd.types import LOCAL, Call, ModelCard, RerankRequest, RerankResponse, Result, Usage
 
 if TYPE_CHECKING:
     import torch
@@ -74,7 +74,7 @@ class LocalReranker:
         self._check(scored, call.request_id)
         for stage, milliseconds in watch.timings.items():
             call.notes.took(stage, milliseconds)
-        call.notes.channel = "local"
+        call.notes.channel = LOCAL
         return RerankResponse(
             model=self.card.name,
             results=self._results(scored, request.return_embeddings),

@@ -22,7 +22,7 @@ from rerankd.server.errors import error_response
 from rerankd.server.health import Readiness
 from rerankd.server.keys import KeyCheck
 from rerankd.server.routes import RerankRoute
-from rerankd.types import Call, RerankRequest, RerankResponse
+from rerankd.types import LOCAL, Call, RerankRequest, RerankResponse
 
 log = logging.getLogger("rerankd.server")
 
@@ -53,7 +53,7 @@ class RerankEndpoint:
             asked = self._parse(dialect, body, request.path_params.get("model"))
             call.notes.took("parse", (perf_counter() - started) * 1000)
             answer = await unless_disconnected(request, self._application.rerank(asked, call))
-            if not call.notes.cached:
+            if call.notes.channel == LOCAL and not call.notes.cached:  # a channel may serve a model of that name, too
                 self._readiness.succeeded(answer.model)
             return self._rendered(dialect, self._warned(answer, asked), asked, call)
         except RerankError as error:
