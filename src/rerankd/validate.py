@@ -30,8 +30,12 @@ def validate(results: Sequence[Result], request: RerankRequest, keep: int | None
         raise UpstreamMalformed(f"The answer holds {len(results)} results where {wanted} were asked for.")
     ordered = sorted(results, key=lambda result: (-result.relevance_score, result.index))[:wanted]
     if not request.return_documents:
-        return tuple(msgspec.structs.replace(result, document=None) for result in ordered)
+        return tuple(result if result.document is None else _without_document(result) for result in ordered)
     return tuple(msgspec.structs.replace(result, document=request.documents[result.index]) for result in ordered)
+
+
+def _without_document(result: Result) -> Result:
+    return msgspec.structs.replace(result, document=None)
 
 
 def _check(result: Result, total: int, seen: set[int]) -> None:

@@ -12,7 +12,7 @@ from starlette.types import Message
 from rerankd.app import Application
 from rerankd.engine.scheduler import Device
 from rerankd.reranker import Reranker
-from rerankd.server.cancellation import unless_disconnected
+from rerankd.server.cancellation import EXTENSION, HANG_UP, HangUp, unless_disconnected
 from tests.engine.fake_models import Echo, Gated, job_of
 from tests.server.conftest import settings
 from tests.server.live import serving_on_a_port
@@ -106,6 +106,64 @@ async def test_work_is_cancelled_when_the_one_who_waits_for_it_is_cancelled() ->
     with pytest.raises(asyncio.CancelledError):
         await waiting
     await asyncio.wait_for(cancelled.wait(), PATIENCE)
+
+
+def told_client(hang_up: HangUp) -> Request:
+    """A request on a connection that says itself when it ends; asking it would wait for ever."""
+
+    async def receive() -> Message:
+        raise AssertionError("nobody needs to ask")
+
+    extensions = {EXTENSION: {HANG_UP: hang_up}}
+    return Request({"type": "http", "method": "POST", "headers": [], "extensions": extensions}, receive)
+
+
+async def test_work_ends_before_anything_else_happens_when_the_connection_says_that_it_ended() -> None:
+    hang_up, said = HangUp(), []
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0)
+            said.append("cancelled")
+
+    waiting = asyncio.create_task(unless_disconnected(told_client(hang_up), work()))
+    await asyncio.sleep(0)
+    hang_up.happens()
+    with pytest.raises(ClientDisconnect):
+        await waiting
+    assert said == ["cancelled"]
+
+
+async def test_a_server_that_ends_cancels_the_work_and_is_no_client_that_hung_up() -> None:
+    waiting = asyncio.create_task(unless_disconnected(told_client(HangUp()), asyncio.sleep(60)))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def test_for_a_client_that_is_gone_already_no_work_begins() -> None:
+    hang_up = HangUp()
+    hang_up.happens()
+
+    async def work() -> None:
+        raise AssertionError("it began")
+
+    with pytest.raises(ClientDisconnect):
+        await unless_disconnected(told_client(hang_up), work())
+
+
+async def test_a_connection_that_ends_after_the_answer_cancels_nothing() -> None:
+    hang_up = HangUp()
+
+    async def work() -> str:
+        return "done"
+
+    assert await unless_disconnected(told_client(hang_up), work()) == "done"
+    hang_up.happens()
+    await asyncio.sleep(0)
 
 
 @pytest.fixture

@@ -23,6 +23,8 @@ from rerankd.errors import RerankError, UpstreamMalformed, UpstreamUnavailable
 
 log = logging.getLogger("rerankd.channels")
 
+LARGE = 2**18
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -77,7 +79,7 @@ class Client:
         try:
             async with (
                 asyncio.timeout(timeout),
-                session.post(url, data=BytesIO(body), headers=headers, proxy=proxy, allow_redirects=False) as response,
+                session.post(url, data=_payload(body), headers=headers, proxy=proxy, allow_redirects=False) as response,
             ):
                 said = {name.lower(): value for name, value in response.headers.items()}
                 return Answer(response.status, said, await read_body(response))
@@ -106,6 +108,11 @@ class Client:
         if session is None:
             session = self._sessions[allow_private] = open_session(GuardedResolver(allow_private, self._resolver))
         return session
+
+
+def _payload(body: bytes) -> bytes | BytesIO:
+    """A large body goes out in pieces, between which others have their turn; aiohttp warns of one that does not."""
+    return body if len(body) < LARGE else BytesIO(body)
 
 
 def _ours(error: Exception) -> RerankError:

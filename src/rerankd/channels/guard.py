@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -71,6 +72,7 @@ COMPATIBLE = IPv6Network("::/96")
 LOCAL_NAT64 = IPv6Network("64:ff9b:1::/48")
 
 
+@lru_cache(maxsize=1024)  # what passes is remembered; it depends on nothing but the text
 def check_url(url: str, *, allow_private: bool) -> None:
     """Raises `BadSettings` where `url` cannot be a destination: it is no plain HTTP address, or one that is refused.
 

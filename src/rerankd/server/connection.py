@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from rerankd.dialects import root_error
 from rerankd.errors import BadRequest, ClientError, HeadTooLarge, RequestTimeout
+from rerankd.server.cancellation import EXTENSION, HANG_UP, HangUp
 
 MAX_HEAD = 64 * 2**10
 LINGER_BYTES = 2**20
@@ -31,6 +32,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, receive_timeout: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._receive_timeout = receive_timeout
+        self._hang_up = HangUp()
         self._timer: asyncio.TimerHandle | None = None
         self._sending: asyncio.TimerHandle | None = None
         self._in_head = True
@@ -49,6 +51,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._stop_timer()
         self._stop_watching()
         super().connection_lost(exc)
+        self._hang_up.happens()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -107,6 +110,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             return
         self._in_head, self._advanced = False, True
         super().on_headers_complete()
+        self.scope["extensions"] = {EXTENSION: {HANG_UP: self._hang_up}}
         self.cycle.transport = _Gently(self.transport, self)  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:

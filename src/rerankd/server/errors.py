@@ -49,9 +49,7 @@ def install_errors(app: FastAPI) -> None:
         return answer
 
     async def any_error(request: Request, _: Exception) -> Response:
-        answer = response(request, EngineError("rerankd failed on this request; its log says more."))
-        answer.headers["x-request-id"] = request.state.request_id  # this one is outside of RequestIds
-        return answer
+        return response(request, EngineError("rerankd failed on this request; its log says more."))
 
     app.exception_handler(RerankError)(rerank_error)
     app.exception_handler(HTTPException)(http_error)

@@ -12,6 +12,7 @@ from rerankd.app import Application
 from rerankd.errors import BadSettings
 from rerankd.server import openapi
 from rerankd.server.admin import admin_routes
+from rerankd.server.direct import Direct
 from rerankd.server.errors import install_errors
 from rerankd.server.handshakes import closed_handshakes, open_handshakes
 from rerankd.server.health import Readiness, health_routes
@@ -35,11 +36,11 @@ def create_app(application: Application) -> FastAPI:
     )
     readiness = Readiness(application.bare, [card.name for card in application.local], application.trouble)
     keys = KeyCheck(application.settings)
-    # Plain routes, in front of all others: what FastAPI does around a function would cost as much as the rest of a call.
-    app.router.routes[:0] = [
-        Route(route.path, RerankEndpoint(application, route, readiness, keys).answer, methods=["POST"])
+    endpoints = {
+        route.path: RerankEndpoint(application, route, readiness, keys)
         for route in _strict_ones_known(rerank_routes(), application.settings)
-    ]
+    }
+    app.router.routes[:0] = [Route(path, endpoint.answer, methods=["POST"]) for path, endpoint in endpoints.items()]
     closed = APIRouter(dependencies=[Depends(keys)])
     closed.include_router(closed_handshakes(application))
     app.include_router(closed)
@@ -48,7 +49,7 @@ def create_app(application: Application) -> FastAPI:
     app.include_router(health_routes(readiness))
     _document(app)
     install_errors(app)
-    app.add_middleware(RequestIds)
+    app.middleware_stack = RequestIds(Direct(endpoints, app.build_middleware_stack()))
     return app
 
 
