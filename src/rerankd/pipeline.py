@@ -7,7 +7,7 @@ an upstream says is checked before anybody believes it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rerankd.policies.breaker import Breaker
@@ -104,10 +104,14 @@ def _one_of(members: Sequence[Member], model: str, scores: ScoreStore | None) ->
     """Whoever of a model's members can answer; one on this machine that has nobody beside it needs no choice."""
     budget = RetryBudget()
     ways = [
-        Choice(member.name, member.priority, member.weight, _around(member, model, budget, scores))
+        Choice(member.name, member.priority, member.weight, _around(member, model, budget, scores), _ready(member))
         for member in members
     ]
     return ways[0].reranker if len(members) == 1 and isinstance(members[0], Local) else Fallback(ways, budget)
+
+
+def _ready(member: Member) -> Callable[[], bool]:
+    return (lambda: True) if isinstance(member, Local) else (lambda: member.breaker.closed)
 
 
 def _standing_in(name: str, others: Sequence[str], chains: Mapping[str, Reranker]) -> Reranker:

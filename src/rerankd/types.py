@@ -143,12 +143,14 @@ class Call:
     """What a request needs beside its content: who it is, and until when an answer is of use (`time.monotonic`).
 
     `created` is when it came, in seconds since 1970; `owner` is whose cache it may use, the empty one being everybody's.
+    `spare` is how many others could be asked if this one fails: calls are left for them.
     """
 
     request_id: str
     deadline: float | None = None
     created: int = 0
     owner: str = ""
+    spare: int = 0
     notes: Notes = field(default_factory=Notes)
 
     def remaining(self) -> float | None:

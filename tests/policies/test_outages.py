@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from statistics import median
 from time import perf_counter
 
@@ -129,7 +130,29 @@ async def test_a_request_goes_out_three_times_at_most() -> None:
     with pytest.raises(RerankError):
         await gateway(*dead, clock=clock).rerank(request_for(), call)
     assert call.notes.attempts == 3
-    assert [upstream.calls for upstream in dead] == [2, 1, 0, 0]
+    assert [upstream.calls for upstream in dead] == [1, 1, 1, 0]
+
+
+@pytest.mark.parametrize(("dead", "well", "calls"), [(1, 0, [2]), (2, 0, [2, 1]), (2, 1, [1, 1, 1])])
+async def test_a_second_call_to_a_channel_is_never_the_one_that_another_would_have_had(
+    dead: int, well: int, calls: list[int]
+) -> None:
+    clock = Clock()
+    listed = [Upstream(clock, lambda: AWAY) for _ in range(dead)] + [Upstream(clock) for _ in range(well)]
+    with nullcontext() if well else pytest.raises(RerankError):
+        await gateway(*listed, clock=clock).rerank(request_for(), new_call())
+    assert [upstream.calls for upstream in listed] == calls
+
+
+async def test_no_call_is_left_for_a_channel_that_would_not_be_let_through() -> None:
+    clock = Clock()
+    budget = RetryBudget(clock=clock)
+    flaky_once, *resting = Upstream(clock, [AWAY]), Upstream(clock), Upstream(clock)
+    choices = [Choice("c0", 9, 1, channel(flaky_once, clock, budget))]
+    choices += [Choice(f"c{n}", 0, 1, channel(each, clock, budget), lambda: False) for n, each in enumerate(resting, 1)]
+    await Fallback(choices, budget, clock=clock).rerank(request_for(), new_call())
+    assert flaky_once.calls == 2
+    assert [each.calls for each in resting] == [0, 0]
 
 
 @pytest.mark.parametrize(("said", "rest"), [(1.5, 1.5), (20, 20), (3600, 3600), (None, 5)])

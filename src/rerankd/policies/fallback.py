@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from math import inf
 from random import Random
 from time import monotonic
@@ -39,12 +39,16 @@ REASONS: Sequence[tuple[type[RerankError], str]] = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Choice:
-    """One that can answer. Those of a higher priority are asked first, equals by chance, in proportion to their weight."""
+    """One that can answer. Those of a higher priority are asked first, equals by chance, in proportion to their weight.
+
+    `ready` says whether a call to it would be let through now.
+    """
 
     name: str
     priority: int
     weight: float
     reranker: Reranker
+    ready: Callable[[], bool] = lambda: True
 
 
 class Fallback:
@@ -74,11 +78,12 @@ class Fallback:
         to come back, else `UpstreamError`. What is not theirs to answer for, such as a `ClientError`, ends it at once.
         """
         failures: list[RerankError] = []
-        for choice in self._order():
+        order = self._order()
+        for place, choice in enumerate(order, 1):
             _check_time(call)
             before = call.notes.attempts
             try:
-                return await choice.reranker.rerank(request, call)
+                return await choice.reranker.rerank(request, self._sparing(call, order[place:]))
             except (UpstreamError, Overloaded, EngineError) as error:
                 failures.append(error)
                 if call.notes.attempts > before:
@@ -86,7 +91,13 @@ class Fallback:
         _check_time(call)
         raise _verdict(failures) from None
 
-    def _order(self) -> Iterable[Choice]:
+    def _sparing(self, call: Call, others: Sequence[Choice]) -> Call:
+        """A second call to a channel is not to be the one that another, which may be well, would have had."""
+        if self._budget is None or not others:
+            return call
+        return replace(call, spare=sum(other.ready() for other in others))
+
+    def _order(self) -> Sequence[Choice]:
         if len(self._choices) == 1:
             return self._choices
         order = sorted(  # the first of racing exponential clocks is each with the probability of its share in the rates

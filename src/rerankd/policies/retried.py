@@ -62,7 +62,9 @@ class Retried:
         rest = rest_asked_for(error)
         pause = rest + self._chance.uniform(*JITTER)
         left = call.remaining()
-        if rest > LONGEST_WAIT or (left is not None and left <= pause) or call.notes.attempts >= MOST_CALLS:
+        if call.notes.attempts + call.spare >= MOST_CALLS:
+            return False
+        if rest > LONGEST_WAIT or (left is not None and left <= pause):
             return False
         if not self._breaker.closed or not self._budget.again():
             return False
