@@ -16,8 +16,8 @@ help:  ## Say what can be made.
 serve: $(VENV)/.serve  ## Serve the builtin model on 127.0.0.1:8000.
 	$(BIN)/rerankd serve --config examples/rerankd.toml
 
-test: $(VENV)/.test lint contract  ## Run every check and every test.
-	$(BIN)/python -m pytest
+test: $(VENV)/.test lint contract  ## Run every check and every test, on all cores.
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 contract: $(CLIENTS)  ## Install the client libraries that tests/contract runs, each set in an environment of its own.
 
