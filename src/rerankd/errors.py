@@ -3,7 +3,8 @@
     RerankError                    code, status, retryable, a message that is safe to show
     ├─ ClientError                 the caller is wrong: never retried, never held against a model
     │  ├─ BadRequest           400
-    │  │  └─ UnknownField      422 in strict mode: a field that the format does not have
+    │  │  ├─ UnknownField      422 in strict mode: a field that the format does not have
+    │  │  └─ IdempotencyMismatch  422 the Idempotency-Key was used for another request
     │  ├─ Unauthenticated      401
     │  ├─ Forbidden            403
     │  ├─ NotFound             404
@@ -16,7 +17,9 @@
     │  └─ HeadTooLarge         431
     ├─ Refused                     we say no for now, with the seconds after which to try again
     │  ├─ RateLimited          429
-    │  └─ Overloaded           503
+    │  │  └─ QuotaExceeded     429 nothing is left of what the key may use
+    │  ├─ Overloaded           503
+    │  └─ StoreUnavailable     503 the database is away, and this cannot be done without
     ├─ UpstreamError           502 somebody we asked has failed; another channel may do better
     │  ├─ UpstreamMalformed    502 its answer was not one
     │  ├─ UpstreamUnavailable  502 it could not be reached, or said so itself: worth asking again
@@ -65,6 +68,11 @@ class BadRequest(ClientError):
 
 class UnknownField(BadRequest):
     code = "unknown_field"
+    status = 422
+
+
+class IdempotencyMismatch(BadRequest):
+    code = "idempotency_mismatch"
     status = 422
 
 
@@ -128,8 +136,16 @@ class RateLimited(Refused):
     status = 429
 
 
+class QuotaExceeded(RateLimited):
+    code = "quota_exceeded"
+
+
 class Overloaded(Refused):
     code = "overloaded"
+
+
+class StoreUnavailable(Refused):
+    code = "store_unavailable"
 
 
 class UpstreamError(RerankError):

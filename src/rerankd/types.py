@@ -5,11 +5,12 @@ Every value is immutable, so that a cache, a retry or a log can keep one without
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import Any, Literal
 
 import msgspec
+
+from rerankd.accounts import Allowance, Caller
 
 BUILTIN = "builtin"
 LEXICAL = "lexical"
@@ -123,27 +124,43 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     notice: str | None = None
 
 
-@dataclass(slots=True)
-class Notes:
-    """What happened on the way, as whoever did it wrote it down: stage times in milliseconds, the channel that answered, how
-    many calls went out to upstreams for it (`attempts`), and whether an answer came out of the cache.
+class Notes(msgspec.Struct):
+    """What happened on the way, as whoever did it wrote it down.
+
+    Times of stages in milliseconds, and when each first began (`time.perf_counter`); the channel that answered, how many
+    calls went out to upstreams for it (`attempts`), and whether an answer came out of the cache; what is left of the
+    caller's limits, by their names (requests, tokens, documents); the place of its row in the ledger (`sequence`); whether
+    the answer was given before, under the same Idempotency-Key (`replayed`), and then under which request id and when, in
+    seconds since 1970 (`first_given`).
     """
 
-    timings: dict[str, float] = field(default_factory=dict)
+    timings: dict[str, float] = {}  # msgspec copies what is empty
+    began: dict[str, float] = {}
     channel: str | None = None
     attempts: int = 0
     cached: bool = False
+    allowances: dict[str, Allowance] = {}
+    sequence: int | None = None
+    replayed: bool = False
+    first_given: tuple[str, int] | None = None
 
-    def took(self, stage: str, milliseconds: float) -> None:
-        self.timings[stage] = self.timings.get(stage, 0.0) + milliseconds
+    def took(self, stage: str, milliseconds: float, began: float | None = None) -> None:
+        """`began` is of `time.perf_counter`; without it the stage has ended just now."""
+        if stage in self.timings:
+            self.timings[stage] += milliseconds
+            return
+        self.timings[stage] = milliseconds
+        self.began[stage] = perf_counter() - milliseconds / 1000 if began is None else began
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """What a request needs beside its content: who it is, and until when an answer is of use (`time.monotonic`).
 
     `created` is when it came, in seconds since 1970; `owner` is whose cache it may use, the empty one being everybody's.
-    `spare` is how many others could be asked if this one fails: calls are left for them.
+    `spare` is how many others could be asked if this one fails: calls are left for them. `caller` is None where no key is
+    asked for. What comes again under its `idempotency_key` is the same request; `holder` is the claim on that key under
+    which this one is worked on. `traceparent` is what upstreams are told of the trace that the request belongs to (W3C);
+    empty where there is none.
     """
 
     request_id: str
@@ -151,7 +168,11 @@ class Call:
     created: int = 0
     owner: str = ""
     spare: int = 0
-    notes: Notes = field(default_factory=Notes)
+    caller: Caller | None = None
+    idempotency_key: str | None = None
+    holder: str | None = None
+    traceparent: str = ""
+    notes: Notes = msgspec.field(default_factory=Notes)
 
     def remaining(self) -> float | None:
         """Seconds until the deadline; negative when it has passed; None when there is none."""

@@ -11,7 +11,6 @@ from aiohttp import web
 from rerankd.channels.channel import Channel
 from rerankd.channels.client import Answer, Client
 from rerankd.channels.keys import KeyRing, Secret
-from rerankd.channels.tokens import estimated_request
 from rerankd.dialects.directory import CALLED, DIALECTS
 from rerankd.errors import (
     BadRequest,
@@ -26,6 +25,7 @@ from rerankd.errors import (
     UpstreamUnavailable,
     UpstreamUnsuited,
 )
+from rerankd.estimate import estimated_request
 from rerankd.types import Call, Document, RerankRequest, Usage
 from tests.channels.upstream import KEY, TOKENS, Heard, always, channel_to, speaking, spec_for, upstream
 
@@ -429,3 +429,12 @@ async def test_a_key_is_in_no_error_no_log_and_no_repr(
     printed = "".join(texts) + caplog.text
     assert "canary" not in printed
     assert "***" in caplog.text
+
+
+async def test_the_upstream_hears_of_the_trace_where_there_is_one(client: Client, call: Call) -> None:
+    traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with upstream(speaking(DIALECTS["jina"], key=KEY)) as there:
+        channel = channel_to(there.url, client)
+        await channel.rerank(ASKED, call)
+        await channel.rerank(ASKED, msgspec.structs.replace(call, traceparent=traceparent))
+    assert [heard.headers.get("traceparent") for heard in there.heard] == [None, traceparent]

@@ -9,9 +9,9 @@ from aiohttp import web
 
 from rerankd.channels.client import Client
 from rerankd.channels.keys import Secret
-from rerankd.channels.tokens import estimated_request
 from rerankd.dialects.directory import CALLED, DIALECTS
 from rerankd.errors import UpstreamRefused
+from rerankd.estimate import estimated_request
 from rerankd.policies.validated import Validated
 from rerankd.types import Call, Document, RerankRequest
 from tests.channels.upstream import KEY, TOKENS, Heard, channel_to, ranked, speaking, upstream

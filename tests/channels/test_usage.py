@@ -3,8 +3,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from rerankd.channels.tokens import estimated_request
 from rerankd.channels.usage import ABSURD_MORE, ABSURD_TIMES, believed
+from rerankd.estimate import estimated_request
 from rerankd.types import Usage
 from tests.conftest import request_for
 

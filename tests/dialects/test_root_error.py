@@ -51,7 +51,7 @@ def test_clients_of_jina_cohere_and_openai_each_find_the_message() -> None:
 @pytest.mark.parametrize("cls", CLASSES)
 def test_the_type_says_whose_fault_it_is(cls: type[RerankError]) -> None:
     status, body = root_error.render(cls("No."))
-    kinds = {401: "authentication_error"}
+    kinds = {401: "authentication_error", 429: "rate_limit_error"}
     assert json.loads(body)["error"]["type"] == kinds.get(
         status, "invalid_request_error" if status < 500 else "server_error"
     )

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rerankd.errors import BadRequest, UpstreamMalformed, UpstreamUnavailable
-from rerankd.policies.split import AT_ONCE, WARNINGS_SHOWN, Split, estimated_tokens
+from rerankd.policies.split import AT_ONCE, WARNINGS_SHOWN, Split, cautious_tokens
 from rerankd.policies.validated import Validated
 from rerankd.types import Call, Document, RerankRequest, RerankResponse, Result
 from tests.conftest import FakeReranker
@@ -39,7 +39,7 @@ async def test_a_split_request_gets_the_answer_that_it_would_get_unsplit(
     assert all(model.asked)
     for part in model.asked:
         assert max_documents is None or len(part) <= max_documents
-        cost = sum(estimated_tokens("q") + estimated_tokens(text) for text in part)
+        cost = sum(cautious_tokens("q") + cautious_tokens(text) for text in part)
         assert max_tokens is None or cost <= max_tokens or len(part) == 1
 
 

@@ -128,7 +128,7 @@ class Channel:
             answer = await self._client.post(
                 url,
                 body,
-                self._headers(key),
+                self._headers(key, call.traceparent),
                 timeout=self._spec.timeout if remaining is None else min(self._spec.timeout, remaining),
                 proxy=self._spec.proxy,
                 allow_private=self._spec.allow_private,
@@ -140,10 +140,12 @@ class Channel:
             raise
         return self._read(answer, sent)
 
-    def _headers(self, key: Secret | None) -> dict[str, str]:
+    def _headers(self, key: Secret | None, traceparent: str) -> dict[str, str]:
         """The channel's own headers stand in the place of the format's, in whatever case they are written."""
         own = {name.lower() for name in self._spec.headers}
         given = headers_for(self._dialect.name, key)
+        if traceparent:
+            given = {**given, "traceparent": traceparent}
         return {**{name: value for name, value in given.items() if name.lower() not in own}, **self._spec.headers}
 
     def _read(self, answer: Answer, sent: RerankRequest) -> RerankResponse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 from typing import Any
 from weakref import WeakSet
@@ -49,14 +50,31 @@ class _Unspoiled(aiohttp.TCPConnector):
 
 
 async def _is_silent(connection: Connection) -> bool:
+    """One look at the socket is enough where there is nothing to read, which is nearly always."""
+    if _nothing_to_read(connection):
+        return _is_usable(connection)
     try:
         for _ in range(2):  # rounds of the loop: in the first one it looks at the sockets, in the second it reads
             await asyncio.sleep(0)
     except asyncio.CancelledError:
         connection.close()
         raise
+    return _is_usable(connection)
+
+
+def _is_usable(connection: Connection) -> bool:
     protocol = connection.protocol
     return protocol is not None and protocol.is_connected() and not protocol.should_close
+
+
+def _nothing_to_read(connection: Connection) -> bool:
+    """Whether the system has nothing of this connection that the event loop has not seen: no byte, and no end."""
+    known = None if connection.transport is None else connection.transport.get_extra_info("socket")
+    if known is None or known.fileno() < 0:
+        return False
+    poll = select.poll()
+    poll.register(known.fileno(), select.POLLIN)
+    return not poll.poll(0)
 
 
 def open_session(resolver: GuardedResolver) -> aiohttp.ClientSession:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from rerankd.channels.tokens import LIGHTEST, estimated_request
+from rerankd.estimate import LIGHTEST, estimated_request
 from rerankd.types import RerankRequest, Usage
 
 ABSURD_TIMES, ABSURD_MORE = 50, 1000

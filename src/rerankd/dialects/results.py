@@ -6,15 +6,13 @@ Reading is wider than writing: servers of one format differ in whether a documen
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from rerankd import estimate
 from rerankd.types import Document, RerankRequest, RerankResponse, Result, Usage
-
-DOCUMENTS_OF_A_SEARCH_UNIT = 100
 
 Count = int | float
 """A number of things in an upstream's answer: some servers write 12.0."""
@@ -80,9 +78,8 @@ def document_of(found: str | dict[str, Any] | None) -> Document | None:
 
 
 def search_units(response: RerankResponse, request: RerankRequest) -> int:
-    """Cohere's unit of price: as they were counted, else one for each 100 documents."""
-    counted = response.usage.search_units
-    return ceil(len(request.documents) / DOCUMENTS_OF_A_SEARCH_UNIT) if counted is None else counted
+    """Cohere's unit of price, as the ledger has it too."""
+    return estimate.search_units(response.usage, len(request.documents))
 
 
 def usage_of(

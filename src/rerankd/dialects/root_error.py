@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from rerankd.dialects.statuses import error_of, read, retry_after
-from rerankd.errors import RerankError, Unauthenticated
+from rerankd.errors import RateLimited, RerankError, Unauthenticated
 
 
 class ErrorDetail(msgspec.Struct):
@@ -40,6 +40,8 @@ def kind_of(error: RerankError) -> str:
     """OpenAI's kind of an error; litellm takes a wrong key for a bad request unless it is named as such."""
     if isinstance(error, Unauthenticated):
         return "authentication_error"
+    if isinstance(error, RateLimited):
+        return "rate_limit_error"
     return "invalid_request_error" if error.status < 500 else "server_error"
 
 

@@ -47,6 +47,15 @@ class Ticket:
         return self.left / self.rate.per_second
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is in: requests, what is left of them in units of cost, and in seconds at the rates that were measured."""
+
+    requests: int
+    cost: float
+    seconds: float
+
+
 class Admission:
     """Everything that was let in and has not ended, for one device; any thread may ask."""
 
@@ -58,6 +67,12 @@ class Admission:
     def __len__(self) -> int:
         """Requests that are in."""
         return len(self._tickets)
+
+    @property
+    def load(self) -> Load:
+        with self._lock:
+            tickets = list(self._tickets)
+        return Load(len(tickets), sum(one.left for one in tickets), sum(one.seconds for one in tickets))
 
     @contextmanager
     def enter(self, cost: float, rate: Rate, deadline: float | None) -> Iterator[Ticket]:

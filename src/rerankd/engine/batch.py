@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,20 @@ LEAST = 16
 """Tokens of room for which nothing is looked for any more."""
 TELLING = 1 / 2
 """The share of its tokens from which on a batch tells the runner's rate: a small one is mostly overhead."""
+
+
+@dataclass(slots=True)
+class Filled:
+    """How full the batches were that have begun: how many, the tokens in them, and the tokens that they had room for."""
+
+    batches: int = 0
+    tokens: int = 0
+    room: int = 0
+
+    def add(self, batch: Batch) -> None:
+        self.batches += 1
+        self.tokens += batch.tokens
+        self.room += max(batch.tokens, batch.runner.batch_tokens)  # one long sequence may need more than there is
 
 
 class Batch:

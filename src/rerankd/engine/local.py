@@ -73,7 +73,7 @@ class LocalReranker:
                 raise self._failure(cause, call.request_id) from cause
         self._check(scored, call.request_id)
         for stage, milliseconds in watch.timings.items():
-            call.notes.took(stage, milliseconds)
+            call.notes.took(stage, milliseconds, watch.began[stage])
         call.notes.channel = LOCAL
         return RerankResponse(
             model=self.card.name,

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from rerankd.engine.admission import Admission
 from rerankd.engine.awaiting import awaited
-from rerankd.engine.batch import Batch
+from rerankd.engine.batch import Batch, Filled
 from rerankd.engine.beside import Beside
 from rerankd.engine.job import Job
 from rerankd.engine.turns import Turns
@@ -49,6 +49,7 @@ class Device:
         self.name = name
         self.admission = Admission(max_wait)
         self.beside = Beside(f"rerankd-{name}", _when_closed)
+        self.filled = Filled()
         self._changed = threading.Condition()
         self._turns = Turns()
         self._jobs: set[Job] = set()
@@ -145,6 +146,7 @@ class Device:
             batch = choose()
             if batch is not None:
                 self._running.append(batch)
+                self.filled.add(batch)
             return batch
 
     def _serve(self, batch: Batch) -> None:

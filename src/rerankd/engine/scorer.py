@@ -26,6 +26,7 @@ class Watch:
 
     deadline: float | None = None
     timings: dict[str, float] = field(default_factory=dict)
+    began: dict[str, float] = field(default_factory=dict)
     _abandoned: threading.Event = field(default_factory=threading.Event)
 
     def abandon(self) -> None:
@@ -45,6 +46,7 @@ class Watch:
 
     def took(self, stage: str, since: float) -> None:
         """Add the milliseconds from `since` (`time.perf_counter`) to now to `stage`."""
+        self.began.setdefault(stage, since)
         self.timings[stage] = self.timings.get(stage, 0.0) + (perf_counter() - since) * 1000
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import sha256
 from time import monotonic
 
 import msgspec
 
 from rerankd.errors import RerankError
-from rerankd.policies.calls import call_for, carry_over
+from rerankd.policies.calls import carry_over
 from rerankd.reranker import Reranker
 from rerankd.types import Call, Notes, RerankRequest, RerankResponse
 
@@ -64,9 +64,10 @@ class Coalesced:
         return flight.result(call.notes)
 
     def _start(self, key: Key, request: RerankRequest, call: Call) -> Flight:
-        shared = call_for(call)
-        if call.deadline is not None:
-            shared = replace(shared, deadline=call.deadline + max(0.0, call.deadline - monotonic()) * LONGER)
+        until = call.deadline
+        if until is not None:
+            until += max(0.0, until - monotonic()) * LONGER
+        shared = msgspec.structs.replace(call, deadline=until, notes=Notes())
         flight = Flight(asyncio.create_task(self._work(request, shared)), shared)
         self._flights[key] = flight
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf
 from random import Random
 from time import monotonic
+
+import msgspec
 
 from rerankd.errors import (
     DeadlineExceeded,
@@ -95,7 +97,7 @@ class Fallback:
         """A second call to a channel is not to be the one that another, which may be well, would have had."""
         if self._budget is None or not others:
             return call
-        return replace(call, spare=sum(other.ready() for other in others))
+        return msgspec.structs.replace(call, spare=sum(other.ready() for other in others))
 
     def _order(self) -> Sequence[Choice]:
         if len(self._choices) == 1:

@@ -8,9 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from math import ceil
+
+import msgspec
 
 from rerankd.errors import ClientError, RerankError, UpstreamError, UpstreamMalformed
+from rerankd.estimate import estimated_tokens
 from rerankd.policies.parts import in_whole, part_of, said_of, usage_of
 from rerankd.reranker import Reranker
 from rerankd.types import Call, Notes, RerankRequest, RerankResponse
@@ -18,8 +21,8 @@ from rerankd.types import Call, Notes, RerankRequest, RerankResponse
 AT_ONCE = 4
 WARNINGS_SHOWN = 5
 """Of those that concern some documents: warnings also travel in a header, which has bounds."""
-BYTES_PER_TOKEN = 3
-"""Fewer than most text has (English 4 to 5): a part that is too small costs a little, one that is too large is refused."""
+CAUTION = 1.4
+"""Times the estimate: a part that is too small costs a little, one that is too large is refused."""
 
 
 class Split:
@@ -39,7 +42,7 @@ class Split:
         if len(parts) < 2:
             return await self._inner.rerank(request, call)
         before = call.notes.attempts  # a part is a first call only where the request has made none
-        calls = [replace(call, notes=Notes(attempts=before)) for _ in parts]
+        calls = [msgspec.structs.replace(call, notes=Notes(attempts=before)) for _ in parts]
         try:
             answers = await self._ask(request, parts, calls)
         except RerankError:
@@ -50,11 +53,11 @@ class Split:
 
     def _parts(self, request: RerankRequest) -> list[range]:
         """Contiguous, each as long as the limits allow; a document over `max_tokens` alone is a part of its own."""
-        query = estimated_tokens(request.query)
+        query = cautious_tokens(request.query)
         parts: list[range] = []
         start, tokens = 0, 0
         for index, document in enumerate(request.documents):
-            cost = query + estimated_tokens(document.text)
+            cost = query + cautious_tokens(document.text)
             if index > start and not self._fits(index - start + 1, tokens + cost):
                 parts.append(range(start, index))
                 start, tokens = index, 0
@@ -116,8 +119,8 @@ class Asking:
             raise said_of(_where(part), error) from error
 
 
-def estimated_tokens(text: str) -> int:
-    return len(text.encode(errors="replace")) // BYTES_PER_TOKEN + 1
+def cautious_tokens(text: str) -> int:
+    return ceil(CAUTION * estimated_tokens(text))
 
 
 def _where(part: range) -> str:
@@ -157,6 +160,7 @@ def _united(parts: Sequence[range], answers: Sequence[RerankResponse]) -> tuple[
 def _note(notes: Notes, parts: Sequence[Notes]) -> None:
     """Parts run beside each other, so a stage took as long as it did in the slowest."""
     for stage in dict.fromkeys(stage for part in parts for stage in part.timings):
-        notes.took(stage, max(part.timings.get(stage, 0.0) for part in parts))
+        began = min(part.began[stage] for part in parts if stage in part.began)
+        notes.took(stage, max(part.timings.get(stage, 0.0) for part in parts), began)
     notes.channel = parts[0].channel
     notes.attempts += sum(part.attempts - notes.attempts for part in parts)
