@@ -9,11 +9,21 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Iterable
+from decimal import Decimal
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from rerankd.errors import BadSettings
@@ -32,6 +42,9 @@ DEFAULT_FILE = "rerankd.toml"
 SHORTEST_KEY = 8
 SHORTEST_SECRET = 32
 SQLITE = "sqlite:///"
+POSTGRES = "postgresql://"
+MOST_EXPENSIVE, MICROS = 10**6, 10**6
+Source = Literal["default", "file", "environment", "command line"]
 UNITS = {"": 1, "b": 1, "kib": 2**10, "kb": 10**3, "mib": 2**20, "mb": 10**6, "gib": 2**30, "gb": 10**9}
 
 
@@ -77,11 +90,41 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def _database(url: str) -> str:
-    file = url.removeprefix(SQLITE)
-    if not url.startswith(SQLITE) or not file or file.startswith(":") or "?" in file:
-        raise ValueError(f"the database is {SQLITE}FILE; with four slashes the path is absolute")
+def _database(url: SecretStr) -> SecretStr:
+    text = url.get_secret_value()
+    file = text.removeprefix(SQLITE)
+    if text.startswith(POSTGRES):
+        try:
+            parts = urlsplit(text)
+            _ = parts.port
+        except ValueError:
+            raise ValueError("this URL cannot be read") from None
+        if parts.hostname and parts.path.strip("/"):
+            return url
+        raise ValueError("a PostgreSQL database is postgresql://USER:PASSWORD@HOST:5432/NAME")
+    if not text.startswith(SQLITE) or not file or file.startswith(":") or "?" in file:
+        raise ValueError(
+            f"the database is {SQLITE}FILE, with four slashes for an absolute path, or postgresql://USER:PASSWORD@HOST/NAME"
+        )
     return url
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ip_network(text.strip(), strict=False))
+    except ValueError:
+        raise ValueError("a network is an address, or one with a length, such as 10.0.0.0/8") from None
+
+
+def _decimal(value: object) -> object:
+    """0.02 as it is written, and not as a float holds it."""
+    return str(value) if isinstance(value, float) else value
+
+
+def _price(price: Decimal) -> Decimal:
+    if price * MICROS != (price * MICROS).to_integral_value():
+        raise ValueError("a price has at most six decimals")
+    return price
 
 
 def _redis(url: SecretStr) -> SecretStr:
@@ -95,6 +138,10 @@ def _redis(url: SecretStr) -> SecretStr:
     raise ValueError("the URL is redis://HOST, rediss://HOST or unix:///PATH")
 
 
+Amount = Annotated[Decimal, BeforeValidator(_decimal), AfterValidator(_price), Field(ge=0, le=MOST_EXPENSIVE)]
+Network = Annotated[str, AfterValidator(_network)]
+
+
 class ServerSettings(Section):
     host: str = Field("127.0.0.1", description="The address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="The port to listen on; 0 lets the system choose one.")
@@ -104,14 +151,22 @@ class ServerSettings(Section):
     receive_timeout: float = Field(
         20.0, gt=0, le=30, description="Seconds in which a request's head and body must have arrived."
     )
-    database: Annotated[str, AfterValidator(_database)] = Field(
-        "sqlite:///rerankd.db",
-        description="Where channels are kept that are added while the server runs; the file is made when it is needed.",
+    database: Annotated[SecretStr, AfterValidator(_database)] = Field(
+        SecretStr("sqlite:///rerankd.db"),
+        description="Where keys, the ledger and stored channels are kept: sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME.",
+    )
+    spool: Path = Field(
+        Path("rerankd-spool.db"),
+        description="With PostgreSQL: the file in which the ledger's rows wait until they are there.",
     )
     redis: Annotated[SecretStr, AfterValidator(_redis)] | None = Field(
         None,
-        description="A Redis server in which several processes share their scores, such as redis://localhost:6379/0.",
+        description="A Redis server in which several processes share limits and scores, such as redis://localhost:6379/0.",
     )
+    trusted_proxies: tuple[Network, ...] = Field(
+        (), description="Proxies whose X-Forwarded-For says who asks; that of anybody else is not believed."
+    )
+    open_metrics: bool = Field(False, description="Whether /metrics is there for everybody who can reach the server.")
     strict: tuple[str, ...] = Field(
         (), description="Paths, such as /v2/rerank, on which a field that the format does not have is refused with 422."
     )
@@ -122,6 +177,48 @@ class AuthSettings(Section):
         "auto",
         description="auto: open on loopback while no key exists, else keys are required; required: always; off: never.",
     )
+
+
+class LedgerSettings(Section):
+    enabled: bool = Field(True, description="Whether each request is written down before it is answered.")
+    retention_days: int = Field(
+        400, ge=0, le=36500, description="Days after which rows are deleted, whose sums stay; 0 keeps them for good."
+    )
+    currency: str = Field("USD", pattern=r"^[A-Z]{3}$", description="What prices are in.")
+
+
+class PriceSettings(Section):
+    per_million_tokens: Amount = Field(
+        Decimal(0), description="What a million tokens cost, such as 0.02; cached ones are free."
+    )
+    per_thousand_searches: Amount = Field(
+        Decimal(0), description="What a thousand searches cost, as Cohere counts them."
+    )
+
+    @property
+    def micros(self) -> tuple[int, int]:
+        """Both in millionths of the unit."""
+        return int(self.per_million_tokens * MICROS), int(self.per_thousand_searches * MICROS)
+
+
+class LimitSettings(Section):
+    processes: int = Field(
+        1, ge=1, le=1000, description="How many processes share the limits while Redis is away and has not said."
+    )
+
+
+class LogSettings(Section):
+    format: Literal["text", "json"] = Field("text", description="How a line of the log is written.")
+
+
+class TelemetrySettings(Section):
+    otlp_endpoint: str | None = Field(
+        None,
+        repr=False,
+        pattern=r"^https?://",
+        description="Where traces go by OTLP over HTTP, such as http://localhost:4318.",
+    )
+    sample: float = Field(1.0, ge=0, le=1, description="The share of the requests that are traced.")
 
 
 class ModelSettings(Section):
@@ -190,8 +287,8 @@ class ChannelSettings(Section):
     )
     priority: int = Field(0, ge=-1000, le=1000, description="Channels of a higher priority are asked first.")
     weight: float = Field(1.0, gt=0, le=1000, description="The share of the requests among equals in priority.")
-    headers: dict[str, str] = Field(default_factory=dict, description="Further headers to send.")
-    proxy: str | None = Field(None, pattern=r"^https?://", description="An HTTP proxy to go through.")
+    headers: dict[str, str] = Field(default_factory=dict, repr=False, description="Further headers to send.")
+    proxy: str | None = Field(None, repr=False, pattern=r"^https?://", description="An HTTP proxy to go through.")
     timeout: float = Field(30.0, gt=0, le=3600, description="Seconds for one call, all of it.")
     max_documents: int | None = Field(
         None, ge=1, description="The most documents that the upstream takes in one call; more are split."
@@ -233,6 +330,9 @@ class Settings(Section):
         None,
         description="What the secrets of stored channels are sealed with; a random text of at least 32 characters.",
     )
+    pepper: SecretKey | None = Field(
+        None, description="What the hashes of keys are made with; without it one is made beside the database."
+    )
     server: ServerSettings = ServerSettings()
     auth: AuthSettings = AuthSettings()
     engine: EngineSettings = EngineSettings()
@@ -243,6 +343,13 @@ class Settings(Section):
         default_factory=dict, description="Models to ask where every channel of a model has failed, in order."
     )
     cache: CacheSettings = CacheSettings()
+    limits: LimitSettings = LimitSettings()
+    ledger: LedgerSettings = LedgerSettings()
+    prices: dict[str, PriceSettings] = Field(
+        default_factory=dict, description='By model: what it costs. [prices."bge"] per_million_tokens = 0.02.'
+    )
+    log: LogSettings = LogSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     defaults: DefaultSettings = DefaultSettings()
 
     @classmethod
@@ -291,6 +398,28 @@ def load_settings(path: Path | None = None, overrides: dict[str, Any] | None = N
     return Settings.parse(_merge(known, overrides or {}))
 
 
+def sources(path: Path | None = None, overrides: dict[str, Any] | None = None) -> dict[str, Source]:
+    """Where each setting comes from that `load_settings` finds given, by its name, such as server.port or models; what is
+    not in it is at its default. Raises `BadSettings` where the file cannot be read.
+    """
+    table = _read(path or Path(DEFAULT_FILE), required=path is not None)
+    environment = {name.upper().removeprefix(PREFIX) for name in os.environ if name.upper().startswith(PREFIX)}
+    said = [name for name in names() if name.replace(".", "_").upper() in environment]
+    found: dict[str, Source] = dict.fromkeys(_given(table), "file")
+    found.update(dict.fromkeys(said, "environment"))
+    found.update(dict.fromkeys(_given(overrides or {}), "command line"))
+    return found
+
+
+def _given(table: dict[str, Any]) -> list[str]:
+    """The names of the settings that a table holds."""
+    within = [name for name, value in table.items() if isinstance(value, dict) and _section(name) is not None]
+    return [
+        *(name for name in table if name not in within),
+        *(f"{name}.{inner}" for name in within for inner in table[name]),
+    ]
+
+
 def _read(path: Path, *, required: bool) -> dict[str, Any]:
     if not path.is_file():
         if required:
@@ -320,14 +449,21 @@ def _check_environment() -> None:
 
 def variables() -> list[str]:
     """The names of all environment variables that set something."""
-    names: list[str] = []
-    for name, field in Settings.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, Section):
-            names.extend(f"{PREFIX}{name}_{inner}".upper() for inner in kind.model_fields)
-        else:
-            names.append(f"{PREFIX}{name}".upper())
-    return names
+    return [PREFIX + name.replace(".", "_").upper() for name in names()]
+
+
+def names() -> list[str]:
+    """Of all settings, such as server.port."""
+    listed: list[str] = []
+    for name in Settings.model_fields:
+        section = _section(name)
+        listed.extend([name] if section is None else [f"{name}.{inner}" for inner in section.model_fields])
+    return listed
+
+
+def _section(name: str) -> type[Section] | None:
+    kind = Settings.model_fields[name].annotation if name in Settings.model_fields else None
+    return kind if isinstance(kind, type) and issubclass(kind, Section) else None
 
 
 def _check_names(settings: Settings) -> None:

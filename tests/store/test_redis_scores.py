@@ -18,8 +18,9 @@ from rerankd.dialects.directory import CALLED
 from rerankd.errors import BadSettings
 from rerankd.policies.score_store import Layered, MemoryScores
 from rerankd.settings import Settings
-from rerankd.store import redis_scores
-from rerankd.store.redis_scores import FAILURES, MAX_KEYS, MAX_VALUE, PAUSE, PREFIX, RedisScores
+from rerankd.store import redis_connection, redis_scores
+from rerankd.store.redis_connection import FAILURES, PAUSE
+from rerankd.store.redis_scores import MAX_KEYS, MAX_VALUE, PREFIX, RedisScores
 from rerankd.types import Call, Document, RerankRequest, RerankResponse
 from tests.engine import tiny
 from tests.faults.hostile import Upstream, texts_for
@@ -44,8 +45,9 @@ def bounds() -> tuple[float, float]:
 def _patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy machine is no reason to find nothing, but where a test is about the `bounds`."""
     if "bounds" not in request.fixturenames:
-        for name in ("TIMEOUT", "LIMIT", "WRITE_LIMIT"):
-            monkeypatch.setattr(redis_scores, name, 10.0)
+        for name in ("TIMEOUT", "LIMIT"):
+            monkeypatch.setattr(redis_connection, name, 10.0)
+        monkeypatch.setattr(redis_scores, "WRITE_LIMIT", 10.0)
 
 
 class Clock:
@@ -151,14 +153,14 @@ async def test_nobody_there_is_asked_three_times_and_then_once_in_five_seconds(
     clock = Clock()
     async with scores(NOBODY, clock=clock) as store:
         asked = 0
-        client = store._client
+        client = store._connection.client
 
         def counting() -> Any:
             nonlocal asked
             asked += 1
             return client()
 
-        monkeypatch.setattr(store, "_client", counting)
+        monkeypatch.setattr(store._connection, "client", counting)
         for _ in range(10):
             assert await found(store, "a") == [None]
         assert asked == FAILURES
@@ -175,7 +177,7 @@ async def test_it_comes_back(redis_server: RedisServer, redis_client: redis.Redi
     async with scores(redis_server, clock=clock) as store:
         await put(store, "a")
         for _ in range(FAILURES):
-            store._pause.failed(OSError())
+            store._connection.pause.failed(OSError())
         assert await found(store, "a") == [None]
         clock.now += PAUSE
         assert await found(store, "a") == [None]  # nobody waits on the try
@@ -345,7 +347,7 @@ async def test_answers_go_on_without_redis_and_use_it_again_when_it_is_back(
     monkeypatch: pytest.MonkeyPatch,
     bounds: tuple[float, float],
 ) -> None:
-    monkeypatch.setattr(redis_scores, "PAUSE", 0.2)
+    monkeypatch.setattr(redis_connection, "PAUSE", 0.2)
     async with application(redis_server.url, "lexical") as one, application(redis_server.url, "lexical") as two:
         (expected, _, _) = await answered(one)
         load = asyncio.ensure_future(loaded(one))

@@ -1,87 +1,147 @@
-"""The database: made, with mode 0600, when something is to be kept, and brought up to date before it is first used.
+"""The database, SQLite's or PostgreSQL's: brought up to date before it is first used, and durable when it has said so.
 
-What was answered with success is on the disk: SQLite writes ahead (WAL) and waits for the disk (FULL). What goes wrong in it
-is told as an error of ours; a value that was to be written is in no message and no log.
+What goes wrong in it is told as an error of ours; a value that was to be written is in no message and no log, nor is the
+URL's password.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, closing
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from time import sleep
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import Connection, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from rerankd.errors import BadSettings, EngineError
+from rerankd.errors import BadSettings, RerankError, StoreUnavailable
+from rerankd.store.postgres import UNDEFINED_TABLE, Away, Postgres
+from rerankd.store.sqlite import Sqlite
 
 log = logging.getLogger("rerankd.store")
-for talkative in ("aiosqlite", "alembic"):
-    logging.getLogger(talkative).setLevel(logging.WARNING)  # the former logs every value
+for talkative in ("aiosqlite", "alembic", "psycopg"):
+    logging.getLogger(talkative).setLevel(logging.WARNING)  # the first logs every value
 
 Result = TypeVar("Result")
 
-PRIVATE = 0o600
-WAL_TRIES, WAL_WAIT = 100, 0.05
-PRAGMAS = ("busy_timeout = 5000", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON")
+SECONDS, UPGRADE_SECONDS = 5.0, 300.0
+FAILURES = (SQLAlchemyError, sqlite3.Error, OSError, Away)
+
+
+class Place(Protocol):
+    """One kind of database. `shown` is how messages call it."""
+
+    @property
+    def shown(self) -> str: ...
+    @property
+    def exists(self) -> bool: ...
+    @property
+    def trouble(self) -> str: ...
+    async def make(self) -> None: ...
+    def begun(
+        self, seconds: float, *, insist: bool, reading: bool = ...
+    ) -> AbstractAsyncContextManager[AsyncConnection]: ...
+    async def lock(self, connection: AsyncConnection) -> None: ...
+    def reason(self, error: Exception) -> str: ...
+    def failure(self, error: Exception) -> RerankError: ...
+    async def close(self) -> None: ...
 
 
 class Database:
-    """The SQLite file of `url`. Nothing is opened, and no file made, before the first `transaction`.
+    """That of `url`, sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME. Any event loop may use it.
 
-    Connections are made for a transaction and closed after it, so any event loop may use it.
+    Nothing is opened, and no file made, before the first `transaction`. Raises `BadSettings` where PostgreSQL's client is
+    not installed.
     """
 
     def __init__(self, url: str) -> None:
-        self.file = Path(make_url(url).database or "")
-        self._engine = _engine(url)
+        parsed = make_url(url)
+        sqlite = parsed.get_backend_name() == "sqlite"
+        self._place: Place = Sqlite(parsed) if sqlite else Postgres(parsed)
         self._current = False
+        self.is_postgres = not sqlite
+        self.file = Path(parsed.database or "") if sqlite else None
+
+    def __repr__(self) -> str:
+        return f"Database({self.shown})"
+
+    @property
+    def shown(self) -> str:
+        """What messages call it: the file, or the host and the name; without user and password."""
+        return self._place.shown
 
     @property
     def exists(self) -> bool:
-        """Whether something was ever kept."""
-        return self.file.exists()
+        """Whether something may have been kept: of PostgreSQL only asking tells."""
+        return self._place.exists
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncConnection]:
-        """All of what happens in the block, or nothing.
+    async def transaction(
+        self, seconds: float = SECONDS, *, insist: bool = False, reading: bool = False
+    ) -> AsyncIterator[AsyncConnection]:
+        """All of what happens in the block, or nothing. One that is `reading` and no more keeps nobody from writing.
 
-        Raises `BadSettings` where the database cannot be brought up to date, `EngineError` where it fails later, and
-        lets `IntegrityError` out, which says that a name is taken.
+        On PostgreSQL it takes at most `seconds`, and 2 more to begin; and while the server is known to be away nobody waits,
+        but who `insist`s. Raises `StoreUnavailable` where it is away or busy, `BadSettings` where the database cannot be
+        brought up to date, `EngineError` where it fails otherwise, and lets `IntegrityError` out, which says that a name is
+        taken.
         """
         if not (self._current and self.exists):  # it may have been deleted
-            await self._bring_up_to_date()
-            self._current = True
+            await self._bring_up_to_date(insist=insist)
         try:
-            async with self._engine.begin() as connection:
+            async with self._place.begun(seconds, insist=insist, reading=reading) as connection:
                 yield connection
         except IntegrityError:
             raise
-        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-            log.error("the database %s failed: %s", self.file, _reason(error))
-            raise EngineError("The database failed; nothing was changed. The server's log says why.") from None
+        except FAILURES as error:
+            raise self._told(error) from None
 
-    async def _bring_up_to_date(self) -> None:
+    async def upgrade(self) -> tuple[str, str]:
+        """The version that it had, empty where it had none, and the one that it has now. Raises as `transaction` does."""
+        return await self._bring_up_to_date(insist=True)
+
+    @property
+    def trouble(self) -> str:
+        """Why it is away, for who runs it; empty where it is there, as far as is known."""
+        return self._place.trouble
+
+    async def close(self) -> None:
+        """Lets go of what is kept open in the running event loop; the end of the loop does so as well."""
+        await self._place.close()
+
+    async def _bring_up_to_date(self, *, insist: bool) -> tuple[str, str]:
         migrations = await asyncio.to_thread(_migrations)
+        place = self._place
+        seconds = UPGRADE_SECONDS if insist else SECONDS  # a request does not wait for long, whoever upgrades
         try:
-            await asyncio.to_thread(_make, self.file)
-            async with self._engine.begin() as connection:
-                await connection.run_sync(migrations.upgrade)
+            await place.make()
+            async with place.begun(seconds, insist=insist) as connection:
+                await place.lock(connection)
+                steps: tuple[str, str] = await connection.run_sync(migrations.upgrade)
         except migrations.NewerVersion:
-            raise BadSettings(f"{self.file} (server.database) was written by a newer version of rerankd.") from None
-        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-            raise BadSettings(f"The database {self.file} (server.database) cannot be used: {_reason(error)}.") from None
+            raise BadSettings(f"{self.shown} (server.database) was written by a newer version of rerankd.") from None
+        except FAILURES as error:
+            failure = place.failure(error)
+            if isinstance(failure, StoreUnavailable):
+                raise failure from None
+            reason = place.reason(error)
+            raise BadSettings(f"The database {self.shown} (server.database) cannot be used: {reason}.") from None
+        self._current = True
+        return steps
+
+    def _told(self, error: Exception) -> RerankError:
+        if getattr(getattr(error, "orig", None), "sqlstate", None) == UNDEFINED_TABLE:
+            self._current = False  # somebody has put another in its place
+        failure = self._place.failure(error)
+        if not isinstance(failure, StoreUnavailable):
+            log.error("the database %s failed: %s", self.shown, self._place.reason(error))
+        return failure
 
 
 def blocking(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
@@ -103,51 +163,8 @@ def blocking(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
     return outcome[0]
 
 
-def _engine(url: str) -> AsyncEngine:
-    engine = create_async_engine(
-        make_url(url).set(drivername="sqlite+aiosqlite"), poolclass=NullPool, hide_parameters=True
-    )
-
-    def connected(connection: Any, _: object) -> None:
-        connection.isolation_level = None  # the driver would leave DDL and reads outside of the transaction
-        cursor = connection.cursor()
-        for pragma in PRAGMAS:
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    def begun(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")  # a transaction that reads first could fail when it writes
-
-    event.listen(engine.sync_engine, "connect", connected)
-    event.listen(engine.sync_engine, "begin", begun)
-    return engine
-
-
 def _migrations() -> ModuleType:
     """Half a second's import, which a server without a database saves."""
     from rerankd.store import migrations
 
     return migrations
-
-
-def _make(file: Path) -> None:
-    """For its owner alone, as SQLite then makes the files beside it; and writing ahead, which stays so."""
-    try:
-        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, PRIVATE))
-    except FileExistsError:
-        if file.stat().st_mode & 0o777 != PRIVATE:
-            file.chmod(PRIVATE)
-    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
-        for left in reversed(range(WAL_TRIES)):
-            try:
-                connection.execute("PRAGMA journal_mode = WAL")
-                return
-            except sqlite3.OperationalError as error:
-                if not left or error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
-                    raise
-                sleep(WAL_WAIT)  # another does the same, and SQLite does not wait for that itself, whatever its timeout
-
-
-def _reason(error: Exception) -> str:
-    """The driver's own words, which name no value: parameters are hidden."""
-    return str(getattr(error, "orig", None) or getattr(error, "strerror", None) or error)
