@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
+from rerankd.accounts import Entry
 from rerankd.errors import DeadlineExceeded, ModelNotFound, UpstreamMalformed, UpstreamUnavailable
-from rerankd.pipeline import Cascade, Local, Member, Remote, order, pipeline
+from rerankd.pipeline import Accounting, Cascade, Local, Member, Remote, order, pipeline
 from rerankd.policies.breaker import Breaker
+from rerankd.policies.memory_counters import MemoryCounters
 from rerankd.policies.score_store import MemoryScores
 from rerankd.reranker import Reranker
 from rerankd.types import Call, Document, RerankRequest, RerankResponse, Result
@@ -52,10 +54,34 @@ def test_the_order_that_is_told_is_the_order_that_is_built() -> None:
         "both": [local("both"), local("both")],
         "far": [remote("channel", FakeReranker("far"), max_documents=10)],
     }
-    built = pipeline(members, {}, scores=MemoryScores(10**6))
+    counters, kept = MemoryCounters(None, lambda: 0), NothingKept()
+    accounting = Accounting(counters=counters, deadline=60, ledger=kept, claims=kept)
+    built = pipeline(members, {}, scores=MemoryScores(10**6), accounting=accounting)
     of_local, of_channel = order()
     assert [*nesting(built, "both"), "model"] == of_local.split(" > ")
     assert [*nesting(built, "far"), "channel"] == of_channel.split(" > ")
+
+
+class NothingKept:
+    """A ledger and claims that know of nothing."""
+
+    visible = 0
+
+    async def record(self, entry: Entry, *, others: bool = False) -> int:
+        return 1
+
+    def note(self, entry: Entry) -> None:
+        pass
+
+    async def claim(self, key_id: str, idempotency_key: str, asked: bytes, holder: str, seconds: float) -> bytes | None:
+        return None
+
+    async def release(self, key_id: str, idempotency_key: str, holder: str) -> None:
+        return None
+
+
+def test_without_anybody_to_account_to_it_begins_with_the_deadline() -> None:
+    assert nesting(pipeline({"m": [local("m")]}, {}), "m")[0] == "Deadlined"
 
 
 def test_a_model_on_this_machine_alone_needs_no_choice_and_an_alias_is_a_name_for_it() -> None:

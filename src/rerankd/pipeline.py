@@ -1,23 +1,30 @@
 """THE place where policies are put in order around models and channels; `rerankd doctor` prints what stands here.
 
-Order is meaning: what stands first is asked first and answers last. Around each channel: an answer that was kept costs no
-call; a request that is too large is split before anything is counted; the breaker counts what retrying could not mend; what
-an upstream says is checked before anybody believes it.
+Order is meaning: what stands first is asked first and answers last. In front of everything: an answer that is given again
+costs nothing; what a key has left is taken before any work, and settled by what its row in the ledger says. Around each
+channel: an answer that was kept costs no call; a request that is too large is split before anything is counted; the breaker
+counts what retrying could not mend; what an upstream says is checked before anybody believes it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rerankd.policies.breaker import Breaker
 from rerankd.policies.cached import Cached
 from rerankd.policies.cascaded import Cascaded
 from rerankd.policies.coalesced import Coalesced
+from rerankd.policies.counters import Counters
 from rerankd.policies.deadlined import Deadlined
 from rerankd.policies.fallback import Choice, Fallback
 from rerankd.policies.guarded import Guarded
+from rerankd.policies.idempotent import Claims, Idempotent
+from rerankd.policies.limited import Limited
+from rerankd.policies.metered import Ledger, Metered
 from rerankd.policies.named import Named
+from rerankd.policies.permitted import Permitted
+from rerankd.policies.prices import Prices
 from rerankd.policies.retried import Retried
 from rerankd.policies.retry_budget import RetryBudget
 from rerankd.policies.routed import Routed
@@ -65,6 +72,19 @@ class Cascade:
     keep: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Accounting:
+    """Who keeps count where requests are somebody's: `counters` of what keys may use, `deadline` in seconds for how long at
+    most; the `ledger` with its `prices`, and the `claims` on kept answers, which the ledger completes.
+    """
+
+    counters: Counters
+    deadline: float
+    ledger: Ledger | None = None
+    claims: Claims | None = None
+    prices: Prices = field(default_factory=Prices)
+
+
 Member = Local | Remote
 
 
@@ -75,6 +95,7 @@ def pipeline(
     cascades: Mapping[str, Cascade] | None = None,
     fallback: Mapping[str, Sequence[str]] | None = None,
     scores: ScoreStore | None = None,
+    accounting: Accounting | None = None,
 ) -> Reranker:
     """One Reranker over everything that is served: `members` are those that answer for each public name."""
     chains = {name: _one_of(of_name, name, scores) for name, of_name in members.items()}
@@ -84,7 +105,7 @@ def pipeline(
         first, then = Named(chains[cascade.first], cascade.first), Named(chains[cascade.then], cascade.then)
         chains[name] = Validated(Cascaded(first, then, cascade.keep), cascade.keep)
     further = {alias: Named(chains[name], name) for alias, name in aliases.items()}
-    return Deadlined(Coalesced(Routed({**chains, **further})))
+    return _accounted(Deadlined(Coalesced(Routed({**chains, **further}))), aliases, accounting)
 
 
 def bare(models: Mapping[str, Reranker]) -> Reranker:
@@ -94,10 +115,23 @@ def bare(models: Mapping[str, Reranker]) -> Reranker:
 
 def order() -> list[str]:
     """The policies from the outside in, as class names, for a model and for a channel."""
-    outside = " > ".join(policy.__name__ for policy in (Deadlined, Coalesced, Routed, Fallback))
+    accounts = (Permitted, Idempotent, Limited, Metered)
+    outside = " > ".join(policy.__name__ for policy in (*accounts, Deadlined, Coalesced, Routed, Fallback))
     local = " > ".join(policy.__name__ for policy in (Validated, Cached))
     remote = " > ".join(policy.__name__ for policy in (Validated, Cached, Split, Guarded, Retried, Validated))
     return [f"{outside} > {local} > model", f"{outside} > {remote} > channel"]
+
+
+def _accounted(inner: Reranker, aliases: Mapping[str, str], accounting: Accounting | None) -> Reranker:
+    """The Python face and the command line have nobody to account to."""
+    if accounting is None:
+        return inner
+    if accounting.ledger is not None:
+        inner = Metered(inner, accounting.ledger, accounting.prices)
+    inner = Limited(inner, accounting.counters, accounting.deadline)
+    if accounting.ledger is not None and accounting.claims is not None:
+        inner = Idempotent(inner, accounting.claims)
+    return Permitted(inner, aliases)
 
 
 def _one_of(members: Sequence[Member], model: str, scores: ScoreStore | None) -> Reranker:
