@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from rerankd.app import Application
+from rerankd.books import Books
 from rerankd.channels.client import Answer, Client
 from rerankd.channels.keys import Secret
 from rerankd.errors import BadSettings, Conflict, EngineError, ModelNotFound
@@ -33,16 +34,16 @@ class Kept:
         names = [name for name in self.channels if name in ignored]
         return [channel for name, channel in self.channels.items() if name not in ignored], names
 
-    async def add(self, channel: StoredChannel) -> None:
+    async def add(self, channel: StoredChannel, actor: str = "") -> None:
         await self.replace(channel)
 
-    async def replace(self, channel: StoredChannel) -> None:
+    async def replace(self, channel: StoredChannel, actor: str = "") -> None:
         await asyncio.sleep(0)
         if self.broken:
             raise EngineError("The disk is full.")
         self.channels[channel.name] = channel
 
-    async def remove(self, name: str) -> None:
+    async def remove(self, name: str, actor: str = "") -> None:
         await asyncio.sleep(0)
         if self.broken:
             raise EngineError("The disk is full.")
@@ -90,7 +91,7 @@ def kept() -> Kept:
 
 @pytest.fixture
 def application(kept: Kept) -> Iterator[Application]:
-    with Application(Settings.parse({"models": [{"name": "lexical"}]}), store=kept) as application:
+    with Application(Settings.parse({"models": [{"name": "lexical"}]}), books=Books(channels=kept)) as application:
         yield application
 
 
@@ -152,7 +153,7 @@ async def test_a_channel_comes_back_as_it_was_and_each_change_is_a_revision(
             await stored(application).add(channel(max_tokens=5, score="logit", headers={"x": "y"}), [KEY])
         else:
             await stored(application).replace(channel(weight=weight), None)
-        with Application(application.settings, store=Kept(*kept.channels.values())) as again:
+        with Application(application.settings, books=Books(channels=Kept(*kept.channels.values()))) as again:
             assert again.channels == application.channels
         revisions.add(application.channels["new"].revision)
     assert len(revisions) == 2
@@ -178,5 +179,5 @@ async def test_what_was_tampered_with_is_refused_by_name(
     (found,) = kept.channels.values()
     values = {"name": found.name, "host": found.host, "fields": found.fields, "secrets": found.secrets, **changed}
     with pytest.raises(BadSettings, match=r"channels\.new") as caught:
-        Application(application.settings, store=Kept(StoredChannel(**values)))  # type: ignore[arg-type]
+        Application(application.settings, books=Books(channels=Kept(StoredChannel(**values))))  # type: ignore[arg-type]
     assert KEY.reveal() not in caught.value.message

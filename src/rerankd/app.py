@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from hashlib import sha256
 from types import TracebackType
 
 import msgspec
 
+from rerankd.books import Books, Ledger
 from rerankd.catalog import Catalog
 from rerankd.channels.channel import Channel
 from rerankd.channels.client import Client
@@ -19,15 +23,26 @@ from rerankd.engine.loading import ModelSpec, load_local
 from rerankd.engine.local import LocalReranker
 from rerankd.engine.revision import revision_of
 from rerankd.engine.scheduler import Device
-from rerankd.errors import BadSettings
-from rerankd.pipeline import Cascade, Local, Member, Remote, bare, pipeline
+from rerankd.errors import BadSettings, RerankError, StoreUnavailable
+from rerankd.pipeline import Accounting, Cascade, Local, Member, Remote, bare, pipeline
 from rerankd.policies.breaker import Breaker
+from rerankd.policies.counters import Counters
+from rerankd.policies.memory_counters import MemoryCounters
+from rerankd.policies.prices import Prices
 from rerankd.policies.score_store import Layered, MemoryScores, ScoreStore
+from rerankd.policies.shared_counters import FallingBack
 from rerankd.reranker import Reranker
-from rerankd.settings import ChannelSettings, EngineSettings, ModelSettings, Settings
+from rerankd.retention import Forget, retained
+from rerankd.settings import ChannelSettings, EngineSettings, ModelSettings, Settings, Source
+from rerankd.store.redis_counters import RedisCounters
 from rerankd.store.redis_scores import RedisScores
 from rerankd.stored_channels import Store, StoredChannels, Swap, spec_of
 from rerankd.types import BUILTIN, CHANNEL, Call, ModelCard, RerankRequest, RerankResponse
+
+log = logging.getLogger("rerankd.app")
+
+READ_AGAIN, LAST_WORDS = 2.0, 1.0
+"""Seconds."""
 
 ModelProgress = Callable[[str, str, float, float], None]
 """Called with a model's name, what is going on with it, and how much of how much is done."""
@@ -44,20 +59,40 @@ class Application:
 
     catalog: Catalog
     reranker: Reranker
+    books: Books = Books()
+    """What is kept of keys, usage and changes, for /admin; nothing where there is no database."""
+    sources: Mapping[str, Source] = {}
+    """Where each setting comes from, by its name; what is not in it is at its default."""
 
-    def __init__(self, settings: Settings, progress: ModelProgress | None = None, store: Store | None = None) -> None:
-        """Channels are added while it runs where there is a `store` for them."""
+    def __init__(
+        self,
+        settings: Settings,
+        progress: ModelProgress | None = None,
+        books: Books | None = None,
+        sources: Mapping[str, Source] | None = None,
+    ) -> None:
+        """With `books` requests are accounted for, and channels are added while it runs; they are closed with it.
+
+        `sources` says where each setting comes from, for who asks.
+        """
         self.settings = settings
-        self._devices: dict[str, Device] = {}
+        self.sources: Mapping[str, Source] = sources or {}
+        self.books = books or Books()
+        self.devices: dict[str, Device] = {}
         self.client = Client()
         self.channels: Mapping[str, ChannelSpec] = {}
         self.breakers: Mapping[tuple[str, str], Breaker] = {}
         self._remotes: Mapping[str, Channel] = {}
         self._shared = _shared_scores(settings)
-        self._scores = _score_store(settings, self._shared)
+        self.kept = MemoryScores(settings.cache.max_bytes) if settings.cache.max_bytes else None
+        """The scores that are kept in memory; None where none are."""
+        self._scores: ScoreStore | None = Layered(self.kept, self._shared) if self.kept and self._shared else None
+        self._scores = self._scores or self.kept or self._shared
+        self._own_counters, self._shared_counters = _counters(settings, self.books)
+        self._accounting = None if books is None else self._accounts()
         self._aliases = {alias: model.name for model in settings.models for alias in model.aliases}
         self._configured = {channel.name: channel_spec(channel) for channel in settings.channels}
-        self.stored = None if store is None else self._stored(store)
+        self.stored = None if self.books.channels is None else self._stored(self.books.channels)
         """The channels that can be changed while the server runs; None where none can."""
         try:
             self._models = {model.name: self._load(model, progress) for model in served_models(settings)}
@@ -74,6 +109,70 @@ class Application:
     async def rerank(self, request: RerankRequest, call: Call) -> RerankResponse:
         """By whatever serves now."""
         return await self.reranker.rerank(request, call)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """What goes on in the event loop beside the requests: counters, rows on their way, the end of old ones."""
+        ledger = self.books.ledger
+        if self._shared_counters is not None:
+            self._shared_counters.start()
+        try:
+            if ledger is None:
+                yield
+                return
+            await ledger.open()
+            async with retained(self._forgetting()), self._catching_up():
+                yield
+        finally:
+            self._own_counters.close()
+            if self._shared_counters is not None:  # or what ended last stays taken until it expires
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._shared_counters.settled(), LAST_WORDS)
+            if ledger is not None:
+                await ledger.stop()
+
+    @asynccontextmanager
+    async def _catching_up(self) -> AsyncIterator[None]:
+        """Stored channels that could not be read at the start are, as soon as the database is there."""
+        if self.stored is None or not self.stored.unread:
+            yield
+            return
+        reading = asyncio.create_task(_until_read(self.stored), name="stored channels")
+        try:
+            yield
+        finally:
+            reading.cancel()
+            with suppress(asyncio.CancelledError):
+                await reading
+
+    def _forgetting(self) -> Mapping[str, Forget]:
+        ledger, claims, audit = self.books.ledger, self.books.claims, self.books.audit
+        days = self.settings.ledger.retention_days
+        found: dict[str, Forget] = {}
+        if ledger is not None and days:
+            found["rows of the ledger"] = lambda: ledger.forget(days)
+        if audit is not None and days:
+            found["rows of the log of changes"] = lambda: audit.forget(days)
+        if claims is not None:
+            found["answers under an Idempotency-Key"] = claims.prune
+        return found
+
+    @property
+    def ledger(self) -> Ledger | None:
+        return self.books.ledger
+
+    def _accounts(self) -> Accounting:
+        prices = {model: price.micros for model, price in self.settings.prices.items()}
+        counters: Counters = self._own_counters
+        if self._shared_counters is not None:
+            counters = FallingBack(self._shared_counters, self._own_counters, self.settings.limits.processes)
+        return Accounting(
+            counters=counters,
+            deadline=self.settings.server.deadline,
+            ledger=self.books.ledger,
+            claims=self.books.claims,
+            prices=Prices(prices),
+        )
 
     def _stored(self, store: Store) -> StoredChannels:
         taken = {*self._aliases, *(cascade.name for cascade in self.settings.cascades)}
@@ -100,6 +199,7 @@ class Application:
             cascades={one.name: Cascade(one.first, one.then, one.keep) for one in settings.cascades},
             fallback=settings.fallback,
             scores=self._scores,
+            accounting=self._accounting,
         )
 
         def swap() -> None:
@@ -160,7 +260,7 @@ class Application:
                 progress(model.name, stage, done, total)
 
         report("loading", 0.0, 1.0)
-        return load_local(_spec(model, self.settings.engine), self._devices, report, self.settings.engine.max_wait)
+        return load_local(_spec(model, self.settings.engine), self.devices, report, self.settings.engine.max_wait)
 
     def _revised(self) -> dict[str, str]:
         """What each local model's scores depend on: asked for only where another process may have another model."""
@@ -168,9 +268,10 @@ class Application:
         return {name: revision_of(specs[name], model.card) for name, model in self._models.items()}
 
     def close(self) -> None:
-        if self._shared is not None:
-            self._shared.close()
-        for device in self._devices.values():
+        for shared in (self._shared, self._shared_counters, self.books.ledger):
+            if shared is not None:
+                shared.close()
+        for device in self.devices.values():
             device.close()
         self.client.drop()
 
@@ -183,15 +284,33 @@ class Application:
         self.close()
 
 
+async def _until_read(stored: StoredChannels) -> None:
+    while stored.unread:
+        await asyncio.sleep(READ_AGAIN)
+        try:
+            await stored.read()
+        except StoreUnavailable:
+            continue
+        except RerankError as error:
+            log.error("stored channels cannot be used: %s", error.message)
+            return
+
+
 def _shared_scores(settings: Settings) -> RedisScores | None:
     """Raises `BadSettings` where they are wanted and Redis's client is not installed."""
     redis = settings.server.redis
     return None if redis is None else RedisScores(redis.get_secret_value(), settings.cache.ttl)
 
 
-def _score_store(settings: Settings, shared: RedisScores | None) -> ScoreStore | None:
-    memory = MemoryScores(settings.cache.max_bytes) if settings.cache.max_bytes else None
-    return Layered(memory, shared) if memory and shared else memory or shared
+def _counters(settings: Settings, books: Books) -> tuple[MemoryCounters, RedisCounters | None]:
+    """This process's, and those that it shares with others. Without a ledger quotas begin at nothing with each start."""
+    ledger, redis = books.ledger, settings.server.redis
+
+    def visible() -> int:
+        return 0 if ledger is None else ledger.visible
+
+    own = MemoryCounters(ledger, visible)
+    return own, None if redis is None else RedisCounters(redis.get_secret_value(), ledger, visible)
 
 
 def _spec(model: ModelSettings, engine: EngineSettings) -> ModelSpec:

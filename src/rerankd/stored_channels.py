@@ -19,7 +19,7 @@ from yarl import URL
 from rerankd.channels.keys import Secret
 from rerankd.channels.spec import ChannelSpec
 from rerankd.dialects.directory import CALLED
-from rerankd.errors import BadRequest, BadSettings, Conflict, NotFound
+from rerankd.errors import BadRequest, BadSettings, Conflict, NotFound, StoreUnavailable
 from rerankd.settings import ChannelSettings
 from rerankd.store.records import StoredChannel
 
@@ -35,9 +35,9 @@ class Store(Protocol):
     """What is asked of `store.channels.ChannelStore`."""
 
     def read(self, *, ignored: Collection[str]) -> tuple[list[StoredChannel], list[str]]: ...
-    async def add(self, channel: StoredChannel) -> None: ...
-    async def replace(self, channel: StoredChannel) -> None: ...
-    async def remove(self, name: str) -> None: ...
+    async def add(self, channel: StoredChannel, actor: str = ...) -> None: ...
+    async def replace(self, channel: StoredChannel, actor: str = ...) -> None: ...
+    async def remove(self, name: str, actor: str = ...) -> None: ...
 
 
 class Secrets(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -71,34 +71,53 @@ class StoredChannels:
         self._taken = taken
         self._prepare = prepare
         self._changing = asyncio.Lock()
-        stored, ignored = store.read(ignored=in_file)
+        self.specs: Mapping[str, ChannelSpec] = {}
+        self.unread = False
+        """Whether the database was away when they were to be read; `read` does it later."""
+        try:
+            self.specs = self._read()
+        except StoreUnavailable:
+            log.warning("the database is away; stored channels serve as soon as it is there")
+            self.unread = True
+
+    async def read(self) -> None:
+        """Serve with what was not read at the start. Raises `StoreUnavailable`, and `BadSettings` as the start does."""
+        specs = await asyncio.to_thread(self._read)
+        async with self._changing:
+            self._prepared(specs)()
+            self.unread = False
+
+    def _read(self) -> Mapping[str, ChannelSpec]:
+        stored, ignored = self._store.read(ignored=self._in_file)
         for name in ignored:
             log.warning("channel %s is configured, and the one of that name in the database is left out", name)
-        self.specs: Mapping[str, ChannelSpec] = {each.name: _restored(each) for each in stored}
+        return {each.name: _restored(each) for each in stored}
 
-    async def add(self, channel: ChannelSettings, keys: Sequence[Secret]) -> None:
-        """Raises `Conflict` where a name is taken, and `BadRequest` where the channel cannot be."""
+    async def add(self, channel: ChannelSettings, keys: Sequence[Secret], actor: str = "") -> None:
+        """`actor` is who is to stand in the log of changes.
+
+        Raises `Conflict` where a name is taken, and `BadRequest` where the channel cannot be."""
         async with self._changing:
             self._refuse_configured(channel.name)
             if channel.name in self.specs:
                 raise Conflict(f"There is a channel {channel.name!r} already; PUT replaces it.", param="name")
             stored, serve = self._built(channel, keys)
-            await self._store.add(stored)
+            await self._store.add(stored, actor)
             serve()
 
-    async def replace(self, channel: ChannelSettings, keys: Sequence[Secret] | None) -> None:
+    async def replace(self, channel: ChannelSettings, keys: Sequence[Secret] | None, actor: str = "") -> None:
         """Keeps the keys where none are given, if the host is the same. Raises `NotFound`, or as `add` does."""
         async with self._changing:
             stored, serve = self._built(*_with_kept(channel, keys, self._known(channel.name)))
-            await self._store.replace(stored)
+            await self._store.replace(stored, actor)
             serve()
 
-    async def remove(self, name: str) -> None:
+    async def remove(self, name: str, actor: str = "") -> None:
         """Raises `NotFound`, and `Conflict` for a configured channel."""
         async with self._changing:
             self._known(name)
             serve = self._prepared({other: spec for other, spec in self.specs.items() if other != name})
-            await self._store.remove(name)
+            await self._store.remove(name, actor)
             serve()
 
     def _known(self, name: str) -> ChannelSpec:

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from rerankd.app import Application
-from rerankd.cli.serve import YOUNG, _announce, _curl, _overrides, _sparing_what_stays, model_settings
+from rerankd.cli.serve import YOUNG, Started, _announce, _curl, _overrides, _sparing_what_stays, model_settings
 from rerankd.dialects.fields import EXAMPLE
 from rerankd.dialects.superset import Superset
 from rerankd.errors import BadSettings
+from rerankd.secret import Secret
 from rerankd.settings import ModelSettings, Settings, load_settings
 from tests.cli.conftest import Run
 
@@ -127,14 +128,25 @@ def application() -> Iterator[Application]:
 def test_it_says_what_is_served_where_and_how_to_try_it(
     application: Application, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _announce(application, URL, as_json=False)
+    _announce(Started(application, URL, needs_key=False, admin_key=None), as_json=False)
     first, *rest = capsys.readouterr().out.splitlines()
     assert first == f"Serving fast (lexical, cpu, float64) at {URL}"
-    assert rest == ["Try it:", _curl(application.settings, URL)]
+    assert rest == ["Try it:", _curl(Started(application, URL, needs_key=False, admin_key=None))]
+
+
+def test_the_admins_key_is_shown_where_this_start_has_made_it(
+    application: Application, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started = Started(application, URL, needs_key=False, admin_key=Secret("sk-rr-the-admins"))
+    _announce(started, as_json=False)
+    assert capsys.readouterr().out.endswith("makes another):\nsk-rr-the-admins\n")
+    _announce(started, as_json=True)
+    assert json.loads(capsys.readouterr().out)["admin_key"] == "sk-rr-the-admins"
+    assert "sk-rr-the-admins" not in repr(started)
 
 
 def test_as_json_it_is_one_line_for_a_program(application: Application, capsys: pytest.CaptureFixture[str]) -> None:
-    _announce(application, URL, as_json=True)
+    _announce(Started(application, URL, needs_key=False, admin_key=None), as_json=True)
     out = capsys.readouterr().out
     assert out.count("\n") == 1
     assert json.loads(out) == {
@@ -144,16 +156,21 @@ def test_as_json_it_is_one_line_for_a_program(application: Application, capsys: 
     }
 
 
-def test_the_line_to_try_is_a_command_that_a_shell_reads_as_one_request() -> None:
-    command, url, *options = shlex.split(_curl(Settings(), URL))
+def test_the_line_to_try_is_a_command_that_a_shell_reads_as_one_request(application: Application) -> None:
+    started = Started(application, URL, needs_key=False, admin_key=None)
+    command, url, *options = shlex.split(_curl(started))
     assert (command, url) == ("curl", f"{URL}/v1/rerank")
     assert options[:3] == ["-H", "Content-Type: application/json", "-d"]
     assert Superset().parse_request(options[3].encode()).query == EXAMPLE["query"]
 
 
-def test_the_line_to_try_names_the_variable_of_the_key_and_not_the_key() -> None:
-    line = _curl(Settings.parse({"api_key": "correct-horse-battery"}), URL)
-    assert "Authorization: Bearer $RERANKD_API_KEY" in line
+@pytest.mark.parametrize(
+    ("table", "variable"), [({"api_key": "correct-horse-battery"}, "$RERANKD_API_KEY"), ({}, "$KEY")]
+)
+def test_the_line_to_try_names_the_variable_of_the_key_and_not_the_key(table: dict[str, Any], variable: str) -> None:
+    with Application(Settings.parse({"models": [{"name": "lexical"}], **table})) as application:
+        line = _curl(Started(application, URL, needs_key=True, admin_key=None))
+    assert f"Authorization: Bearer {variable}" in line
     assert "correct-horse" not in line
 
 

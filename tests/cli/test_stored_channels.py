@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rerankd.app import Application
+from rerankd.books import Books
 from rerankd.settings import Settings
 from rerankd.store.channels import ChannelStore
 from tests.cli.conftest import Run
@@ -22,7 +23,7 @@ def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A server that ranks by words and keeps channels; what is configured here says where it is."""
     settings = Settings.parse({"models": [{"name": "lexical"}], "server": {"port": 0}, "admin_key": ADMIN_KEY})
     store = ChannelStore(f"sqlite:///{tmp_path}/kept.db", "a random text, or so it is hoped: 0123456789")
-    with Application(settings, store=store) as application, serving_on_a_port(application) as port:
+    with Application(settings, books=Books(channels=store)) as application, serving_on_a_port(application) as port:
         (tmp_path / "rerankd.toml").write_text(f"[server]\nport = {port}\n")
         monkeypatch.setenv("RERANKD_ADMIN_KEY", ADMIN_KEY)
         monkeypatch.setenv("THEIR_KEY", CANARY)

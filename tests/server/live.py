@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 
 from rerankd.app import Application
-from rerankd.server.http import create_app
+from rerankd.server.http import create_app, front
 from rerankd.server.serving import bind, serve
 
 
@@ -27,7 +27,7 @@ def serving_on_a_port(application: Application) -> Iterator[int]:
         await startup(server, sockets=sockets)
 
     listening = bind(application.settings.server)
-    arguments = (create_app(application), listening, application.settings.server, started.set)
+    arguments = (front(create_app(application)), listening, application.settings.server, started.set)
     thread = threading.Thread(target=serve, args=arguments, name="server")
     with pytest.MonkeyPatch.context() as patch, listening:
         patch.setattr(uvicorn.Server, "startup", seen)

@@ -12,6 +12,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from rerankd.app import Application
+from rerankd.books import Books
 from rerankd.errors import BadSettings
 from rerankd.server.http import create_app
 from rerankd.settings import Settings
@@ -34,7 +35,7 @@ class Server:
         self.folder = folder
         self.application = Application(
             settings(**{"admin_key": "the-admins-key", **table}),
-            store=ChannelStore(f"sqlite:///{folder / 'rerankd.db'}", secret_key),
+            books=Books(channels=ChannelStore(f"sqlite:///{folder / 'rerankd.db'}", secret_key)),
         )
         self.client = TestClient(create_app(self.application), raise_server_exceptions=False, headers=ADMIN)
 
@@ -369,9 +370,9 @@ ALL = [
 @pytest.mark.parametrize(("method", "path"), ALL)
 def test_everything_needs_the_admins_key(tmp_path: Path, method: str, path: str) -> None:
     with server(tmp_path, api_key="a-key-for-ranking") as here:
-        for key in ("", "Bearer a-key-for-ranking", "Bearer wrong"):
+        for key, status in (("", 401), ("Bearer wrong", 401), ("Bearer a-key-for-ranking", 403)):
             answer = here.client.request(method, path, headers={"authorization": key}, json=body())
-            assert answer.status_code == 401, key
+            assert answer.status_code == status, key
 
 
 def test_without_an_admin_key_it_is_open_where_only_this_machine_can_ask(tmp_path: Path) -> None:
@@ -388,7 +389,7 @@ def test_without_an_admin_key_it_is_open_where_only_this_machine_can_ask(tmp_pat
 
 def test_the_document_says_what_a_channel_is(here: Server) -> None:
     paths = here.client.get("/openapi.json").json()["paths"]
-    assert {(method.upper(), path) for path in paths for method in paths[path] if path.startswith("/admin")} == {
+    assert {(method.upper(), path) for path in paths for method in paths[path] if path.startswith(CHANNELS)} == {
         (method, path.replace("/new", "/{name}")) for method, path in ALL
     }
     described = paths[CHANNELS]["post"]["requestBody"]["content"]["application/json"]["schema"]

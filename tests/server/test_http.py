@@ -31,7 +31,7 @@ def error_in(response: Response) -> dict[str, Any]:
     assert set(body) == {"detail", "message", "error"}
     assert set(body["error"]) == {"message", "type", "code", "param"}
     assert body["detail"] == body["message"] == body["error"]["message"] != ""
-    kinds = {401: "authentication_error"}
+    kinds = {401: "authentication_error", 429: "rate_limit_error"}
     expected = kinds.get(
         response.status_code, "invalid_request_error" if response.status_code < 500 else "server_error"
     )
@@ -277,7 +277,7 @@ def test_an_exception_in_a_reranker_is_a_500_whose_text_only_the_log_has(
         (EngineError("The model failed."), 500, None),
         (DeadlineExceeded("Too late."), 504, None),
         (UpstreamError("They failed."), 502, None),
-        (Overloaded("The queue is full.", retry_after=2.4), 503, "2"),
+        (Overloaded("The queue is full.", retry_after=2.4), 503, "3"),
         (Overloaded("The queue is full.", retry_after=0.01), 503, "1"),
         (RateLimited("Too often.", retry_after=30), 429, "30"),
     ],

@@ -25,6 +25,7 @@ PATHS = {
     "/info",
     "/health/live",
     "/health/ready",
+    "/metrics",
 }
 SERVED = ["lexical", "jina-reranker-v3"]
 KINDS: dict[str, tuple[type, ...]] = {

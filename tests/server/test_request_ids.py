@@ -1,16 +1,22 @@
 from __future__ import annotations
 
+import asyncio
 import re
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
+from starlette.types import Message, Receive, Scope, Send
 
 from rerankd.errors import EngineError
+from rerankd.server.facts import Facts
+from rerankd.server.request_ids import RequestIds
 from tests.server.conftest import MakeClient
 from tests.server.rerankers import Failing
 
 GOOD = {"query": "q", "documents": ["d"]}
 OURS = re.compile(r"[0-9a-f]{32}")
+SCOPE: dict[str, Any] = {"type": "http", "method": "GET", "path": "/made-up", "headers": []}
 
 
 @pytest.mark.parametrize("sent", ["r-1", "a" * 128, "A.b_c:d-9", "7", "0af7651916cd43dd8448eb211c80319c"])
@@ -51,3 +57,46 @@ def test_every_answer_has_an_id_and_errors_too(make_client: MakeClient) -> None:
     ]
     assert [answer.status_code for answer in answers] == [200, 503, 404, 405, 401, 500, 400, 200, 200, 200]
     assert all(OURS.fullmatch(answer.headers["x-request-id"]) for answer in answers)
+
+
+async def _bare(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 204})
+    await send({"type": "http.response.body"})
+
+
+async def _ending(end: BaseException) -> list[Facts]:
+    """What observers are told of a request on which the application raises `end`."""
+    told: list[Facts] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise end
+
+    class Observer:
+        def ended(self, facts: Facts) -> None:
+            told.append(facts)
+
+    with pytest.raises(type(end)):
+        await RequestIds(app, [Observer()])(SCOPE | {"state": {}}, None, None)  # type: ignore[arg-type]
+    return told
+
+
+@pytest.mark.parametrize(("end", "status"), [(ValueError("x"), 500), (asyncio.CancelledError(), 499)])
+async def test_a_request_that_ends_without_an_answer_is_told_of_too(end: BaseException, status: int) -> None:
+    (told,) = await _ending(end)
+    assert (told.status, told.route, told.path) == (status, "unmatched", "/made-up")
+    assert told.seconds > 0
+
+
+async def test_an_observer_that_fails_spoils_no_answer(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        def ended(self, facts: Facts) -> None:
+            raise ValueError("broken")
+
+    said: list[Message] = []
+
+    async def send(message: Message) -> None:
+        said.append(message)
+
+    await RequestIds(_bare, [Broken()])(SCOPE | {"state": {}}, None, send)  # type: ignore[arg-type]
+    assert [message["type"] for message in said] == ["http.response.start", "http.response.body"]
+    assert "could not be told of" in caplog.text

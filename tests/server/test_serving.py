@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import socket
+import threading
+from typing import Any
 
 import httpx2
 import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
 
 from rerankd.app import Application
 from rerankd.errors import BadSettings
-from rerankd.server.serving import bind, url
+from rerankd.server.serving import bind, serve, url
 from rerankd.settings import ServerSettings
 from tests.server.conftest import settings
 from tests.server.live import serving_on_a_port
@@ -75,3 +79,68 @@ def test_an_idle_connection_is_closed_after_the_time_it_is_kept(monkeypatch: pyt
             while piece := client.recv(65536):
                 answer += piece
         assert answer.startswith(b"HTTP/1.1 200")
+
+
+async def _who_asks(scope: Scope, receive: Receive, send: Send) -> None:
+    """An application that answers with the address that it was told of."""
+    if scope["type"] == "lifespan":
+        for step in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{step}.complete"})
+        return
+    host = str((scope.get("client") or ("nobody", 0))[0]).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(host))]})
+    await send({"type": "http.response.body", "body": host})
+
+
+def asked_as(trusted: tuple[str, ...], forwarded: list[str]) -> str:
+    """Who asks, for an application behind `serve`, when somebody on this machine sends these headers."""
+    servers: list[uvicorn.Server] = []
+    startup, started = uvicorn.Server.startup, threading.Event()
+
+    async def seen(server: uvicorn.Server, sockets: Any = None) -> None:
+        servers.append(server)
+        await startup(server, sockets=sockets)
+
+    settings = ServerSettings(port=0, trusted_proxies=trusted)
+    with pytest.MonkeyPatch.context() as patch, bind(settings) as listening:
+        patch.setattr(uvicorn.Server, "startup", seen)
+        thread = threading.Thread(target=serve, args=(_who_asks, listening, settings, started.set))
+        thread.start()
+        try:
+            assert started.wait(10)
+            with socket.create_connection(listening.getsockname(), timeout=5) as client:
+                lines = "".join(f"X-Forwarded-For: {each}\r\n" for each in forwarded)
+                client.sendall(f"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{lines}\r\n".encode())
+                answer = b""
+                while piece := client.recv(65536):
+                    answer += piece
+        finally:
+            servers[0].should_exit = True
+            thread.join(15)
+    return answer.partition(b"\r\n\r\n")[2].decode()
+
+
+@pytest.mark.parametrize("trusted", [(), ("10.0.0.0/8", "203.0.113.7")], ids=["nobody", "others"])
+@pytest.mark.parametrize("forwarded", [["198.51.100.1"], ["10.0.0.1"], ["127.0.0.1, 198.51.100.1"], ["*"]])
+def test_nobody_can_say_that_it_is_somebody_else(
+    trusted: tuple[str, ...], forwarded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")  # uvicorn's own setting is none of ours
+    assert asked_as(trusted, forwarded) == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "who"),
+    [
+        (["198.51.100.1"], "198.51.100.1"),
+        (["6.6.6.6, 198.51.100.1"], "198.51.100.1"),
+        (["6.6.6.6", "198.51.100.1"], "198.51.100.1"),
+        (["6.6.6.6, 198.51.100.1, 10.1.2.3"], "198.51.100.1"),
+        (["6.6.6.6, 198.51.100.1, 10.1.2.3, 127.0.0.1"], "198.51.100.1"),
+        (["2001:db8::1"], "2001:db8::1"),
+        ([], "127.0.0.1"),
+    ],
+)
+def test_of_a_proxy_that_is_trusted_the_last_address_counts_that_is_no_proxy_s(forwarded: list[str], who: str) -> None:
+    assert asked_as(("127.0.0.0/8", "10.0.0.0/8"), forwarded) == who

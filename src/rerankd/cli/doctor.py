@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,12 +19,14 @@ from rerankd.app import served_models
 from rerankd.cli.terminal import print_json
 from rerankd.engine.inventory import inspect
 from rerankd.engine.loading import has_engine
-from rerankd.errors import RerankError
+from rerankd.errors import RerankError, StoreUnavailable
 from rerankd.server.keys import check_exposure, is_loopback
 from rerankd.settings import DEFAULT_FILE, Settings, load_settings, variables
+from rerankd.store.key_records import KeyState
 from rerankd.types import LEXICAL
 from rerankd.version import __version__
 
+NO_KEYS = KeyState(version=0, made=False, usable=False, held={})
 MARKS = {"ok": "[green]ok[/]  ", "note": "[yellow]note[/]", "bad": "[red]bad[/] "}
 
 
@@ -97,10 +99,33 @@ def _configuration(settings: Settings, config: Path | None) -> Iterator[Finding]
     server = settings.server
     detail = f"{used}; {', '.join(from_environment) or 'no RERANKD_ variables'}; listens on {server.host}:{server.port}"
     yield Finding("ok", "configuration", detail)
+    keys = yield from _database(settings)
     try:
-        check_exposure(settings)
-        open_to = "this machine alone" if is_loopback(settings.server.host) else "whoever reaches it"
-        state = "a key is required" if settings.api_key and settings.auth.mode != "off" else f"open to {open_to}"
-        yield Finding("ok", "access", f"auth.mode {settings.auth.mode}: {state}")
+        check_exposure(settings, keys is None or keys.usable)
     except RerankError as error:
         yield Finding("bad", "access", error.message)
+        return
+    open_to = "this machine alone" if is_loopback(settings.server.host) else "whoever reaches it"
+    needed = settings.auth.mode != "off" and bool(settings.api_key or keys is None or keys.made)
+    state = "a key is required" if needed else f"open to {open_to}"
+    yield Finding("ok", "access", f"auth.mode {settings.auth.mode}: {state}")
+
+
+def _database(settings: Settings) -> Generator[Finding, None, KeyState | None]:
+    """What is known of the keys in it; None where it is away. It is looked at, and not made where it is not there."""
+    from rerankd.store.database import Database, blocking
+    from rerankd.store.keys import KeyStore
+
+    pepper = None if settings.pepper is None else settings.pepper.get_secret_value()
+    try:
+        database = Database(settings.server.database.get_secret_value())
+        state = blocking(KeyStore(database, pepper).state)
+    except StoreUnavailable as error:
+        yield Finding("bad", "database", error.message)
+        return None
+    except RerankError as error:
+        yield Finding("bad", "database", error.message)
+        return NO_KEYS
+    there = "a key that ranks can be used" if state.usable else "no key that ranks"
+    yield Finding("ok", "database", f"{database.shown}: {there if database.exists else 'made when the server starts'}")
+    return state

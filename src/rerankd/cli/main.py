@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from rerankd.cli import bench, channels, doctor, models, rank, serve
+from rerankd.cli import bench, channels, db, doctor, keys, models, rank, serve
 from rerankd.cli.terminal import fail
 from rerankd.errors import RerankError
 
@@ -24,6 +24,8 @@ app.command()(bench.bench)
 app.command()(doctor.doctor)
 app.add_typer(models.app)
 app.add_typer(channels.app)
+app.add_typer(keys.app)
+app.add_typer(db.app)
 
 
 @app.callback(invoke_without_command=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gc
 import json
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +18,8 @@ from rerankd.cli.terminal import loading_bars, print_json
 from rerankd.dialects.fields import EXAMPLE
 from rerankd.engine.sources import name_of_source
 from rerankd.errors import BadSettings
-from rerankd.settings import ModelSettings, Settings, load_settings
+from rerankd.secret import Secret
+from rerankd.settings import ModelSettings, Settings, load_settings, sources
 from rerankd.types import BUILTIN, CHANNEL, ModelCard
 
 YOUNG = 10_000
@@ -40,23 +41,38 @@ def serve(
     as_json: Annotated[bool, typer.Option("--json", help="Say what is served as one line of JSON.")] = False,
 ) -> None:
     """Serve rerankers over HTTP."""
-    from rerankd.server import serving
-    from rerankd.server.http import create_app
+    from rerankd.cli.books import Shelf
+    from rerankd.server import log_lines, serving
+    from rerankd.server.http import create_app, front
     from rerankd.server.keys import check_exposure
-    from rerankd.store.channels import ChannelStore
 
-    settings = load_settings(config, _overrides(model, host, port, device, dtype))
-    check_exposure(settings)
-    secret_key = None if settings.secret_key is None else settings.secret_key.get_secret_value()
-    _log_to_stderr()
+    overrides = _overrides(model, host, port, device, dtype)
+    settings = load_settings(config, overrides)
+    log_lines.install(settings.log.format)
+    shelf = Shelf(settings)
+    keys = shelf.key_state()
+    usable = keys is None or keys.usable
+    check_exposure(settings, usable)
     with serving.bind(settings.server) as listening:
         with loading_bars(quiet=as_json) as progress:
-            application = Application(settings, progress, ChannelStore(settings.server.database, secret_key))
+            application = Application(settings, progress, shelf.books(), sources(config, overrides))
         with application:
-            app = create_app(application)
-            url = serving.url(listening)
+            app, url = front(create_app(application)), serving.url(listening)
+
+            # Before the event loop runs: what holds the database in it could not go on while this waits for the database.
+            started = Started(application, url, needs_key=usable, admin_key=shelf.admin_key())
             with _sparing_what_stays():
-                serving.serve(app, listening, settings.server, lambda: _announce(application, url, as_json))
+                serving.serve(app, listening, settings.server, lambda: _announce(started, as_json))
+
+
+@dataclass(frozen=True)
+class Started:
+    """A server that takes requests; `admin_key` only where this start has made it."""
+
+    application: Application
+    url: str
+    needs_key: bool
+    admin_key: Secret | None
 
 
 def model_settings(text: str, device: str = "auto", dtype: str = "auto") -> ModelSettings:
@@ -84,21 +100,26 @@ def _overrides(models: list[str] | None, host: str | None, port: int | None, dev
     return overrides
 
 
-def _announce(application: Application, url: str, as_json: bool) -> None:
+def _announce(started: Started, as_json: bool) -> None:
+    application = started.application
     cards = application.catalog.cards
     if as_json:
         models = [
             {"name": card.name, "family": card.family, "device": card.device, "dtype": card.dtype} for card in cards
         ]
-        print_json({"url": url, "models": models, "aliases": dict(application.catalog.aliases)})
+        made = {} if started.admin_key is None else {"admin_key": started.admin_key.reveal()}
+        print_json({"url": started.url, "models": models, "aliases": dict(application.catalog.aliases), **made})
         return
     console = Console(highlight=False, soft_wrap=True)
     served = ", ".join(map(_described, cards)) or "no models"
-    console.print(f"Serving {served} at {url}", markup=False, style="bold")
+    console.print(f"Serving {served} at {started.url}", markup=False, style="bold")
     for card in cards:
         if card.notice:
             console.print(f"Note: {card.notice}", markup=False)
-    console.print(f"Try it:\n{_curl(application.settings, url)}", markup=False)
+    console.print(f"Try it:\n{_curl(started)}", markup=False)
+    if started.admin_key is not None:
+        console.print("The key of /admin, shown this once (`rerankd keys rotate admin` makes another):")
+        console.print(started.admin_key.reveal(), markup=False)
 
 
 def _described(card: ModelCard) -> str:
@@ -107,9 +128,10 @@ def _described(card: ModelCard) -> str:
     return f"{card.name} ({card.family}, {card.device}, {card.dtype})"
 
 
-def _curl(settings: Settings, url: str) -> str:
-    key = ' -H "Authorization: Bearer $RERANKD_API_KEY"' if settings.api_key else ""
-    return f"curl {url}/v1/rerank -H 'Content-Type: application/json'{key} -d '{json.dumps(EXAMPLE)}'"
+def _curl(started: Started) -> str:
+    variable = "RERANKD_API_KEY" if started.application.settings.api_key else "KEY"
+    key = f' -H "Authorization: Bearer ${variable}"' if started.needs_key else ""
+    return f"curl {started.url}/v1/rerank -H 'Content-Type: application/json'{key} -d '{json.dumps(EXAMPLE)}'"
 
 
 @contextmanager
@@ -126,13 +148,3 @@ def _sparing_what_stays() -> Iterator[None]:
     finally:
         gc.set_threshold(*before)
         gc.unfreeze()
-
-
-def _log_to_stderr() -> None:
-    # What no line shows need not be found out for each one.
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    logging._srcfile = None
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.INFO)
-    for noisy in ("uvicorn", "httpx", "httpx2", "transformers", "asyncio"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it warns of each retry, twice

@@ -1,35 +1,25 @@
-"""What /admin/api is sent, as types with a bound on everything; a field that is not known is refused, since a mistyped limit
-must not mean no limit.
-"""
+"""What /admin/api is sent and says of channels."""
 
 from __future__ import annotations
 
-import re
-from contextlib import suppress
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
-from starlette.requests import Request
 
+from rerankd.channels.detect import Finding
 from rerankd.channels.keys import Secret
-from rerankd.dialects.decoding import decode
-from rerankd.errors import BadRequest, BadSettings, ClientError, UnknownField, UnsupportedMedia
-from rerankd.server.bodies import read_body
+from rerankd.channels.probe import Verdict
+from rerankd.policies.breaker import Status
+from rerankd.server.admin_reading import LONGEST_SECRET
 from rerankd.settings import ChannelSettings
-
-LARGEST_BODY = 2**18
-LONGEST_KEY = 4096
-MISSING = re.compile(r"Object missing required field `(\w+)`\Z")
-A_NAME_IN = re.compile(r" - at `key` in `\$\.(\w+)`\Z")
-UNKNOWN = re.compile(r"Object contains unknown field `(.*)`\Z", re.DOTALL)
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z", max_length=64)]
 Model = Annotated[str, Meta(pattern=r"^[!-~]+\Z", max_length=200)]
 Upstreams = Annotated[str, Meta(min_length=1, max_length=200)]
 Address = Annotated[str, Meta(pattern=r"^https?://", max_length=2048)]
 HeaderName = Annotated[str, Meta(min_length=1, max_length=100)]
-HeaderValue = Annotated[str, Meta(max_length=LONGEST_KEY)]
+HeaderValue = Annotated[str, Meta(max_length=LONGEST_SECRET)]
 
 EXPECTED = {
     "name": "at most 64 letters, digits, dots, hyphens and underscores",
@@ -37,12 +27,12 @@ EXPECTED = {
     "base_url": "a URL that starts with http:// or https://",
     "proxy": "a URL that starts with http:// or https://",
     "api_keys": "a list of at most 100 keys",
-    "api_keys[]": f"a key of visible ASCII, of at most {LONGEST_KEY} characters",
-    "api_key": f"a key of visible ASCII, of at most {LONGEST_KEY} characters",
+    "api_keys[]": f"a key of visible ASCII, of at most {LONGEST_SECRET} characters",
+    "api_key": f"a key of visible ASCII, of at most {LONGEST_SECRET} characters",
     "models": "an object of public names, in visible ASCII, and the upstream's names",
     "models[...]": "a model's name, of at most 200 characters",
     "headers": "an object of at most 100 headers",
-    "headers[...]": f"the text of a header, of at most {LONGEST_KEY} characters",
+    "headers[...]": f"the text of a header, of at most {LONGEST_SECRET} characters",
     "model": "a model's name, of at most 200 characters",
     "priority": "a whole number from -1000 to 1000",
     "weight": "a number above 0 and up to 1000",
@@ -98,49 +88,52 @@ class DetectBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     allow_private: bool = False
 
 
-Body = TypeVar("Body")
+class ChannelModel(msgspec.Struct, kw_only=True):
+    """What a channel calls the model, and how its breaker is; times are of the server's own clock, in seconds."""
+
+    upstream: str
+    status: Status
+    since: float
+    until: float | None
+    last_error: str | None
+    calls: int
+    failures: int
 
 
-async def read(request: Request, kind: type[Body]) -> Body:
-    """The body of a request, which has to say that it is JSON: another site's page cannot say that without being asked.
+class ShownChannel(msgspec.Struct, kw_only=True):
+    """All that a channel is, save what may hold a secret: of its headers the names, and whether there is a proxy."""
 
-    Raises a `ClientError` that names the field and quotes none.
-    """
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise UnsupportedMedia("Send the body with `content-type: application/json`.")
-    body = await read_body(request, LARGEST_BODY)
-    decoder = msgspec.json.Decoder(kind, dec_hook=_secret)
-    try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        wrong = _whole(str(error))
-    except (msgspec.DecodeError, RecursionError):
-        wrong = None
-    if wrong is not None:
-        raise wrong
-    return decode(decoder, body, EXPECTED)  # once more, for its error
-
-
-def _whole(reason: str) -> ClientError | None:
-    """What is wrong with the object itself, or with a name in it; None where a field's value is."""
-    if found := MISSING.match(reason):
-        return BadRequest(f"`{found[1]}` is missing; it must be {EXPECTED[found[1]]}.", param=found[1])
-    if found := UNKNOWN.match(reason):
-        return UnknownField(f"There is no field `{found[1][:100]}` here.", param=found[1][:100])
-    if found := A_NAME_IN.search(reason):
-        return BadRequest(f"A name in `{found[1]}` is wrong; it must be {EXPECTED[found[1]]}.", param=found[1])
-    return None
+    name: str
+    origin: Literal["store", "file"]
+    dialect: str
+    base_url: str
+    keys: int
+    headers: list[str]
+    proxy: bool
+    priority: int
+    weight: float
+    timeout: float
+    max_documents: int | None
+    max_tokens: int | None
+    listwise: bool
+    score: Literal["probability", "logit", "cosine"]
+    allow_private: bool
+    models: dict[str, ChannelModel]
 
 
-def _secret(kind: type[Any], value: Any) -> Any:
-    if kind is Secret and isinstance(value, str) and len(value) <= LONGEST_KEY:
-        with suppress(BadSettings):
-            return Secret(value)
-    raise ValueError("no key")
+class ChannelList(msgspec.Struct):
+    channels: list[ShownChannel]
 
 
-def schema(kind: type) -> dict[str, Any]:
-    """For /openapi.json."""
-    described = msgspec.json.schema(kind, schema_hook=lambda _: {"type": "string", "writeOnly": True})
-    body: dict[str, Any] = described["$defs"][kind.__name__]
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": body}}}}
+class Tried(msgspec.Struct):
+    """What became of one question, for each model of the channel."""
+
+    channel: str
+    models: dict[str, Verdict]
+
+
+class Detected(msgspec.Struct):
+    """The format that fits, null where none does, and what each attempt got."""
+
+    dialect: str | None
+    evidence: list[Finding]

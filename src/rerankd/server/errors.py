@@ -6,6 +6,7 @@ What no route has answered is answered in the format of the path's prefix, or of
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import ceil
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -24,7 +25,7 @@ def error_response(error: RerankError, render: Render, request_id: str) -> Respo
     status, body = render(error, request_id)
     headers = {}
     if error.retry_after is not None:
-        headers["retry-after"] = str(max(1, round(error.retry_after)))
+        headers["retry-after"] = str(max(1, ceil(error.retry_after)))
     if status == 401:
         headers["www-authenticate"] = "Bearer"
     return Response(body, status, headers, "application/json")
@@ -36,6 +37,7 @@ def install_errors(app: FastAPI) -> None:
     by_prefix = {prefix: dialect.render_error for prefix, dialect in prefixes().items()}
 
     def response(request: Request, error: RerankError) -> Response:
+        request.state.facts.error = error.code
         path = request.scope["path"]
         render = by_path.get(path) or by_prefix.get(path.split("/")[1]) or _at_the_root
         return error_response(error, render, request.state.request_id)

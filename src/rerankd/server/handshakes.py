@@ -14,6 +14,7 @@ from rerankd.app import Application
 from rerankd.catalog import Catalog
 from rerankd.dialects.directory import DIALECTS
 from rerankd.server import openapi
+from rerankd.server.keys import KeyCheck
 from rerankd.server.models import JSON, Models
 from rerankd.server.routes import prefixes
 from rerankd.settings import Settings
@@ -42,13 +43,14 @@ def closed_handshakes(application: Application) -> APIRouter:
     return router
 
 
-def open_handshakes(*, key_needed: bool) -> APIRouter:
+def open_handshakes(keys: KeyCheck) -> APIRouter:
     """Those that clients make before they have shown a key."""
     router = APIRouter(tags=["models"])
 
     async def cluster(_: Request) -> Response:
         """Whether Xinference's clients need a key here."""
-        return Response(msgspec.json.encode({"auth": key_needed}), media_type=JSON)
+        await keys.look()
+        return Response(msgspec.json.encode({"auth": keys.needed}), media_type=JSON)
 
     for prefix in ("", "/xinference"):
         _get(router, f"{prefix}/v1/cluster/auth", cluster, "Whether a key is needed", shown=not prefix)

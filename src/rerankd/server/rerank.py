@@ -6,7 +6,7 @@ It takes the raw request, so that its bytes are counted, decoded once and copied
 from __future__ import annotations
 
 import logging
-from time import monotonic, perf_counter, time
+from time import monotonic, perf_counter
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
@@ -16,21 +16,28 @@ from rerankd.app import Application
 from rerankd.dialects.base import Dialect
 from rerankd.dialects.strictness import refuse_unknown
 from rerankd.errors import EngineError, RerankError, TooLarge
+from rerankd.policies.idempotent import HEADER as IDEMPOTENCY
+from rerankd.policies.idempotent import REPLAYED, as_first_given, idempotency_key_of
 from rerankd.server.bodies import read_body
 from rerankd.server.cancellation import unless_disconnected
 from rerankd.server.errors import error_response
+from rerankd.server.facts import Facts
 from rerankd.server.health import Readiness
 from rerankd.server.keys import KeyCheck
+from rerankd.server.known_keys import UNKNOWN
+from rerankd.server.ratelimit_headers import ratelimit_headers
 from rerankd.server.routes import RerankRoute
 from rerankd.types import LOCAL, Call, RerankRequest, RerankResponse
 
 log = logging.getLogger("rerankd.server")
 
 LONGEST_WARNING = 2000
+DEGRADED = "x-rerankd-degraded"
+"""What is away while requests go on without it."""
 
 
 class RerankEndpoint:
-    """Closed: without the key where there is one, nothing is read."""
+    """Closed: without a key where one is needed, nothing is read."""
 
     def __init__(self, application: Application, route: RerankRoute, readiness: Readiness, keys: KeyCheck) -> None:
         self._application = application
@@ -41,34 +48,51 @@ class RerankEndpoint:
         self._readiness = readiness
 
     async def answer(self, request: Request) -> Response:
-        call = Call(
-            request_id=request.state.request_id, deadline=monotonic() + self._limits.deadline, created=int(time())
-        )
-        dialect = self._route.dialect
+        facts: Facts = request.state.facts
+        facts.route, facts.dialect = self._route.path, self._route.dialect.name
+        dialect, call = self._route.dialect, None
         try:
-            self._keys.check(request)
+            call = facts.call = await self._called(request, facts)
             body = await read_body(request, self._limits.max_body)
             started = perf_counter()
             dialect = self._route.choose(request.headers, body)
-            asked = self._parse(dialect, body, request.path_params.get("model"))
+            facts.dialect = dialect.name
+            asked = self._parse(dialect, body, request.path_params.get("model"), call)
+            facts.asked(asked)
             call.notes.took("parse", (perf_counter() - started) * 1000)
             answer = await unless_disconnected(request, self._application.rerank(asked, call))
             if call.notes.channel == LOCAL and not call.notes.cached:  # a channel may serve a model of that name, too
                 self._readiness.succeeded(answer.model)
+            facts.answered(answer)
             return self._rendered(dialect, self._warned(answer, asked), asked, call)
         except RerankError as error:
-            return error_response(error, dialect.render_error, call.request_id)
+            return self._failed(error, dialect, facts)
         except ClientDisconnect:
             return Response(status_code=499)
         except Exception:
-            log.exception("request %s failed", call.request_id)
-            failed = EngineError(f"rerankd failed on this request; the server's log has it as {call.request_id}.")
-            return error_response(failed, dialect.render_error, call.request_id)
+            log.exception("request %s failed", facts.request_id)
+            failed = EngineError(f"rerankd failed on this request; the server's log has it as {facts.request_id}.")
+            return self._failed(failed, dialect, facts)
 
-    def _parse(self, dialect: Dialect, body: bytes, model: str | None) -> RerankRequest:
+    async def _called(self, request: Request, facts: Facts) -> Call:
+        """Who asks, as whom, and for how long. Raises as `KeyCheck` does."""
+        caller = self._keys.cached(request)
+        if caller is UNKNOWN:
+            caller = await self._keys.caller(request)
+        return Call(
+            request_id=facts.request_id,
+            deadline=monotonic() + self._limits.deadline,
+            created=int(facts.at),
+            owner="" if caller is None else caller.namespace,
+            caller=caller,
+            idempotency_key=idempotency_key_of(request.headers.get(IDEMPOTENCY)),
+            traceparent=facts.traceparent,
+        )
+
+    def _parse(self, dialect: Dialect, body: bytes, model: str | None, call: Call) -> RerankRequest:
         """`model` is the one that the path names."""
         asked = dialect.parse_request(body)
-        if self._strict:
+        if self._strict or (call.caller is not None and call.caller.strict):
             refuse_unknown(body, dialect.schemas()[0])
         if len(asked.documents) > self._limits.max_documents:
             raise TooLarge(
@@ -87,6 +111,7 @@ class RerankEndpoint:
 
     def _rendered(self, dialect: Dialect, answer: RerankResponse, asked: RerankRequest, call: Call) -> Response:
         started = perf_counter()
+        call = as_first_given(call)
         body = dialect.render_response(answer, asked, call)
         call.notes.took("render", (perf_counter() - started) * 1000)
         headers = {
@@ -96,9 +121,22 @@ class RerankEndpoint:
         }
         if call.notes.channel is not None:
             headers["x-rerankd-channel"] = call.notes.channel
+        if call.notes.replayed:
+            headers[REPLAYED] = "true"
+        if self._keys.away:
+            headers[DEGRADED] = "database"
         if answer.warnings:
             headers["x-rerankd-warning"] = _one_line("; ".join(answer.warnings))
-        return Response(body, media_type="application/json", headers=headers)
+        response = Response(body, media_type="application/json", headers=headers)
+        response.raw_headers += ratelimit_headers(call.notes.allowances)
+        return response
+
+    def _failed(self, error: RerankError, dialect: Dialect, facts: Facts) -> Response:
+        facts.error = error.code
+        response = error_response(error, dialect.render_error, facts.request_id)
+        if facts.call is not None:
+            response.raw_headers += ratelimit_headers(facts.call.notes.allowances)
+        return response
 
 
 def _one_line(text: str) -> str:

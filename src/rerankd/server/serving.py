@@ -38,17 +38,24 @@ def url(listening: socket.socket) -> str:
 
 
 def serve(app: ASGIApp, listening: socket.socket, settings: ServerSettings, started: Callable[[], None]) -> None:
-    """Serve until SIGINT or SIGTERM; running requests have 30 s to end. Calls `started` once requests are taken."""
+    """Serve until SIGINT or SIGTERM; running requests have 30 s to end. Calls `started` once requests are taken.
+
+    Who asks is who connects; where that is one of the `trusted_proxies`, it is the last in X-Forwarded-For
+    who is none of them.
+    """
     config = uvicorn.Config(
         app,
         http=functools.partial(BoundedHttpProtocol, receive_timeout=settings.receive_timeout),  # type: ignore[arg-type]
         ws="none",
-        lifespan="off",
+        lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=DRAIN,
+        # By default uvicorn believes whoever comes from this machine.
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
     )
     with _end_quietly():
         _Announcing(config, started).run(sockets=[listening])
