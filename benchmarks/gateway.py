@@ -2,8 +2,11 @@
 
     python benchmarks/gateway.py [--rounds 5] [--seconds 5] [--only rerankd]
 
-Each has one process and one channel in Jina's format to `static_upstream.py`; no cache, no keys, no database. `wrk` sends
-10 documents of 200 characters, no request twice, and whether every one of them reached the upstream is counted there.
+Each has one process and one channel in Jina's format to `static_upstream.py`, and no cache. rerankd checks a stored key
+with every limit and quota there is, and writes its ledger to SQLite, a row for each request, on the disk before the answer;
+so that this has a figure of its own, rerankd runs without any of it, too. LiteLLM checks its master key, and has no
+database. `wrk` sends 10 documents of 200 characters, no request twice, and whether every one of them reached the upstream
+is counted there, as are the rows of the ledger.
 wrk is installed from Debian's packages where it is missing, LiteLLM into .venv/bench-litellm (750 MB).
 """
 
@@ -18,9 +21,11 @@ import platform
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
+import tomllib
 import venv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,19 +34,26 @@ from statistics import median
 from time import monotonic, sleep
 
 HERE = Path(__file__).resolve().parent
+RERANKD = str(Path(sys.executable).with_name("rerankd"))
 LITELLM = "litellm[proxy]==1.106.2"
 LITELLM_VENV = HERE.parent / ".venv" / "bench-litellm"
 MODEL = "bge"
 CROWD = 8
 START = 90.0
 """Seconds in which a server must answer."""
-ASKED_RATIO, ASKED_ADDED, ASKED_MEMORY = 20.0, 1.0, 130.0
+ASKED_RATIO, ASKED_ADDED, ASKED_MEMORY, ASKED_BOOKS = 20.0, 1.0, 130.0, 0.5
+MASTER_KEY = "sk-of-the-benchmark-alone"
+KEY_VARIABLE = "GATEWAY_KEY"
+ALLOWED = 10**9
+"""Of whatever the key may do, so that every limit is asked and none is met."""
+LIMITS = ("rpm", "tpm", "dpm", "concurrency", "quota", "quota-month", "quota-day")
 MARK = "measured:"
 
 SCRIPT = f"""
 local before, after, count, run = "", "", 0, "0"
 function init(arguments)
   before, after, run = arguments[1], arguments[2], arguments[3]
+  wrk.headers["Authorization"] = "Bearer " .. os.getenv("{KEY_VARIABLE}")
   wrk.method = "POST"
   wrk.headers["Content-Type"] = "application/json"
 end
@@ -65,6 +77,8 @@ model_list:
       model: jina_ai/static
       api_key: none-is-needed
       api_base: http://127.0.0.1:{upstream}
+general_settings:
+  master_key: {key}
 """
 
 RERANKD_CONFIG = """
@@ -72,6 +86,13 @@ models = []
 
 [server]
 port = {port}
+database = "sqlite:///{database}"
+
+[auth]
+mode = "{mode}"
+
+[ledger]
+enabled = {books}
 
 [cache]
 max_bytes = 0
@@ -98,11 +119,16 @@ class Run:
 
 @dataclass
 class Server:
-    """Something that answers POST /v1/rerank on `port`; `crowd` and `alone` are runs of 8 connections and of one."""
+    """Something that answers POST /v1/rerank on `port`; `crowd` and `alone` are runs of 8 connections and of one.
+
+    `books` is the database with its ledger, which must hold a row for every request.
+    """
 
     name: str
     port: int
     process: subprocess.Popen[bytes]
+    key: str = "none"
+    books: Path | None = None
     idle: float = 0
     loaded: float = 0
     crowd: list[Run] = field(default_factory=list)
@@ -118,7 +144,7 @@ def main() -> None:
         script.write_text(SCRIPT)
         upstream = stack.enter_context(_static_upstream(folder))
         servers = [upstream]
-        for gateway in arguments.only or ("rerankd", "litellm"):
+        for gateway in arguments.only or GATEWAYS:
             servers.append(stack.enter_context(GATEWAYS[gateway](folder, upstream.port)))
         for server in servers:
             server.idle = _memory(server.process.pid)
@@ -166,11 +192,44 @@ def _static_upstream(folder: Path) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def _rerankd(folder: Path, upstream: int) -> Iterator[Server]:
-    port = _free_port()
-    config = folder / "rerankd.toml"
-    config.write_text(RERANKD_CONFIG.format(port=port, upstream=upstream, model=MODEL))
-    command = [str(Path(sys.executable).with_name("rerankd")), "serve", "--config", str(config)]
-    with _started("rerankd", port, command, folder, {"BENCH_KEY": "none-is-needed"}) as server:
+    config = _configured(folder, "rerankd", upstream, books=True)
+    most = [part for limit in LIMITS for part in (f"--{limit}", str(ALLOWED))]
+    made = subprocess.run(
+        [RERANKD, "keys", "create", "bench", *most, "--config", str(config), "--json"],
+        capture_output=True,
+        check=True,
+        cwd=folder,
+        env={**os.environ, "BENCH_KEY": "none-is-needed"},
+    )
+    with _served(folder, config, "rerankd", json.loads(made.stdout)["key"]) as server:
+        server.books = folder / "rerankd.db"
+        yield server
+
+
+@contextlib.contextmanager
+def _rerankd_without(folder: Path, upstream: int) -> Iterator[Server]:
+    config = _configured(folder, "without", upstream, books=False)
+    with _served(folder, config, "rerankd without", "none") as server:
+        yield server
+
+
+def _configured(folder: Path, name: str, upstream: int, *, books: bool) -> Path:
+    """The configuration; `books` are keys, limits and the ledger."""
+    config = folder / f"{name}.toml"
+    mode, ledger = ("required", "true") if books else ("off", "false")
+    config.write_text(
+        RERANKD_CONFIG.format(
+            port=_free_port(), upstream=upstream, model=MODEL, database=folder / f"{name}.db", mode=mode, books=ledger
+        )
+    )
+    return config
+
+
+@contextlib.contextmanager
+def _served(folder: Path, config: Path, name: str, key: str) -> Iterator[Server]:
+    port = int(tomllib.loads(config.read_text())["server"]["port"])
+    command = [RERANKD, "serve", "--config", str(config)]
+    with _started(name, port, command, folder, {"BENCH_KEY": "none-is-needed"}, key) as server:
         yield server
 
 
@@ -179,20 +238,21 @@ def _litellm(folder: Path, upstream: int) -> Iterator[Server]:
     port = _free_port()
     program = _installed_litellm()
     config = folder / "litellm.yaml"
-    config.write_text(LITELLM_CONFIG.format(upstream=upstream, model=MODEL))
+    config.write_text(LITELLM_CONFIG.format(upstream=upstream, model=MODEL, key=MASTER_KEY))
     command = [str(program), "--config", str(config), "--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"]
     settings = {
         "LITELLM_MODE": "PRODUCTION",
         "LITELLM_LOG": "ERROR",
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-        "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",  # without keys, as rerankd on loopback
+        "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",  # ours is no secret
     }
-    with _started("LiteLLM", port, command, folder, settings) as server:
+    with _started("LiteLLM", port, command, folder, settings, MASTER_KEY) as server:
         yield server
 
 
 GATEWAYS: Mapping[str, Callable[[Path, int], contextlib.AbstractContextManager[Server]]] = {
     "rerankd": _rerankd,
+    "without": _rerankd_without,
     "litellm": _litellm,
 }
 
@@ -212,7 +272,12 @@ def _installed_litellm() -> Path:
 
 @contextlib.contextmanager
 def _started(
-    name: str, port: int, command: Sequence[str], folder: Path, settings: Mapping[str, str] | None = None
+    name: str,
+    port: int,
+    command: Sequence[str],
+    folder: Path,
+    settings: Mapping[str, str] | None = None,
+    key: str = "none",
 ) -> Iterator[Server]:
     """The server as soon as it answers. Ends the program, with the end of what it wrote, where it does not."""
     log = folder / f"{port}.log"
@@ -221,9 +286,9 @@ def _started(
             command, stdout=out, stderr=out, cwd=folder, env={**os.environ, **(settings or {})}, start_new_session=True
         )
     try:
-        if not _answers(port, process):
+        if not _answers(port, process, key):
             sys.exit(f"{name} does not answer; the end of its log:\n{log.read_text(errors='replace')[-2000:]}")
-        yield Server(name, port, process)
+        yield Server(name, port, process, key)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
@@ -234,23 +299,23 @@ def _started(
             process.wait()
 
 
-def _answers(port: int, process: subprocess.Popen[bytes]) -> bool:
+def _answers(port: int, process: subprocess.Popen[bytes], key: str) -> bool:
     """Whether a rerank comes back before time is up."""
     until = monotonic() + START
     before, after = _body()
     while monotonic() < until and process.poll() is None:
         with contextlib.suppress(OSError, http.client.HTTPException):
-            status, answer = _asked(port, "POST", "/v1/rerank", f"{before}first{after}")
+            status, answer = _asked(port, "POST", "/v1/rerank", f"{before}first{after}", key)
             if status == 200 and len(json.loads(answer)["results"]) == 10:
                 return True
         sleep(0.5)
     return False
 
 
-def _asked(port: int, method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
+def _asked(port: int, method: str, path: str, body: str | None = None, key: str = "none") -> tuple[int, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
-        connection.request(method, path, body, {"content-type": "application/json"})
+        connection.request(method, path, body, {"content-type": "application/json", "authorization": f"Bearer {key}"})
         answer = connection.getresponse()
         return answer.status, answer.read()
     finally:
@@ -276,12 +341,14 @@ def _body() -> tuple[str, str]:
 
 
 def _measure(wrk: str, script: Path, server: Server, upstream: Server, seconds: int, number: str) -> None:
-    before = _count(upstream)
+    before, rows = _count(upstream), _rows(server)
     crowd, crowd_requests = _run(wrk, script, server, CROWD, seconds, f"{number}c")
     alone, alone_requests = _run(wrk, script, server, 1, seconds, f"{number}a")
     reached, sent = _count(upstream) - before, crowd_requests + alone_requests
     if reached < sent:
         sys.exit(f"{server.name} answered {sent} requests, of which {reached} reached the upstream: not comparable.")
+    if server.books is not None and _rows(server) - rows < sent:
+        sys.exit(f"{server.name} answered {sent} requests, and its ledger has {_rows(server) - rows} rows of them.")
     server.crowd.append(crowd)
     server.alone.append(alone)
 
@@ -290,11 +357,19 @@ def _count(upstream: Server) -> int:
     return int(_asked(upstream.port, "GET", "/count")[1])
 
 
+def _rows(server: Server) -> int:
+    if server.books is None:
+        return 0
+    with contextlib.closing(sqlite3.connect(f"file:{server.books}?mode=ro", uri=True)) as books:
+        return int(books.execute("SELECT count(*) FROM ledger WHERE status = 200").fetchone()[0])
+
+
 def _run(wrk: str, script: Path, server: Server, connections: int, seconds: int, run: str) -> tuple[Run, int]:
     url = f"http://127.0.0.1:{server.port}/v1/rerank"
     command = [wrk, "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(script), url, "--"]
     before = _processor(server.process.pid)
-    done = subprocess.run([*command, *_body(), run], capture_output=True, text=True, check=True).stdout
+    environment = {**os.environ, KEY_VARIABLE: server.key}
+    done = subprocess.run([*command, *_body(), run], capture_output=True, text=True, check=True, env=environment).stdout
     line = next((line for line in done.splitlines() if line.startswith(MARK)), None)
     assert line is not None, done
     requests, duration, p50, p99, errors = json.loads(line.removeprefix(MARK))
@@ -343,6 +418,10 @@ def _report(servers: Sequence[Server], seconds: int) -> None:
         ratio = median(ratios)
         said = f"{ratio:.1f} x (from round to round {min(ratios):.1f} to {max(ratios):.1f})"
         _verdict("requests/s against LiteLLM's", said, f"at least {ASKED_RATIO:g} x", ratio >= ASKED_RATIO)
+    without = found.get("rerankd without")
+    if ours is not None and without is not None:
+        cost = _p50(ours) - _p50(without)
+        _verdict("p50 of keys, limits and ledger", f"{cost:.2f} ms", f"at most {ASKED_BOOKS:g} ms", cost <= ASKED_BOOKS)
     if ours is not None:
         added = _p50(ours) - _p50(upstream)
         memory = max(ours.idle, ours.loaded)
