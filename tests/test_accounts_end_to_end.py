@@ -202,6 +202,7 @@ def test_what_the_command_line_rotates_and_revokes_is_in_force_within_a_second(
     assert server.rank(first).status_code == 200
     operator.rerankd("keys", "revoke", key_id)
     until(401, lambda: server.rank(second), IN_FORCE)
+    until(401, lambda: server.rank(first), IN_FORCE)
     assert code(server.rank(first)) == (401, "invalid_api_key")
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from rerankd.store.audit import AuditLog
+from rerankd.store.database import Database, blocking
 from tests.server.keeping import ACTOR, Keeping, keeping
 
 CANARY = "sk-canary-0123456789"
@@ -62,7 +64,9 @@ def test_who_asks_without_a_key_from_this_machine_is_written_down_as_that(tmp_pa
         del here.client.headers["authorization"]
         here.client.headers["host"] = "localhost"
         assert here.client.post("/admin/api/keys", json={"name": "a"}).status_code == 201
-        assert [change["actor"] for change in here.get("/audit")["changes"]] == ["this machine"]
+        assert here.client.get("/admin/api/audit").status_code == 401, "from the first key on, one is needed"
+    changes = blocking(AuditLog(Database(f"sqlite:///{tmp_path / 'rerankd.db'}")).page)
+    assert [change.actor for change in changes] == ["this machine"]
 
 
 @pytest.mark.parametrize(
