@@ -90,7 +90,7 @@ class Coalesced:
         caller = flight.work.get_loop().create_future()
         flight.callers.add(caller)
         try:
-            await caller  # asyncio.wait would do, at three times the cost
+            await caller  # asyncio.wait would do, and costs more at each request
         finally:
             flight.callers.remove(caller)
             if not flight.callers and not flight.work.done():

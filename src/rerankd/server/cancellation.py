@@ -45,7 +45,7 @@ async def unless_disconnected(request: Request, work: Coroutine[Any, Any, Answer
 
 
 async def _told(hang_up: HangUp, work: Coroutine[Any, Any, Answer]) -> Answer:
-    """In the task that we are in: two more, to wait for one of two things, would cost a tenth of a whole call."""
+    """In the task that we are in, and not in two more that wait for one of two things at each request."""
     task = asyncio.current_task()
     if hang_up.happened or task is None:
         work.close()

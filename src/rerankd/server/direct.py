@@ -1,7 +1,7 @@
 """Rerank requests go to their endpoint by one look into a table; everything else goes the framework's way.
 
-The framework's way to a route costs a tenth of a gateway's whole work on a request. The routes are the router's as well:
-that is where another method than POST is refused, and where a path with parameters is matched.
+The framework's way to a route goes through six layers at each request. The routes are the router's as well: that is where
+another method than POST is refused, and where a path with parameters is matched.
 """
 
 from __future__ import annotations

@@ -141,8 +141,7 @@ class SqliteLedger:
 def write(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     """Each row that is not there yet, and what it brings about, or nothing; its sums are the database's own doing.
 
-    What is one statement is a transaction by itself. That matters: between two the thread has to wait for its turn among
-    Python's, and takes theirs, which at 2,000 requests a second cost as much as a third of all other work.
+    What is one statement is a transaction by itself: between two, the thread would have to wait for its turn among Python's.
     """
     rows = [msgspec.structs.astuple(entry)[:-1] for entry in entries]
     completions = [entry for entry in entries if entry.completion is not None]
