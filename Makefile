@@ -29,7 +29,7 @@ lint: $(VENV)/.test  ## Check style, types and the direction of imports.
 	$(BIN)/lint-imports
 
 soak: $(VENV)/.test  ## Run the long form of the proofs that `make test` runs in short.
-	SOAK=1 $(BIN)/python -m pytest tests/faults
+	SOAK=1 $(BIN)/python -m pytest tests/faults tests/server/test_key_timing.py
 
 bench: $(VENV)/.bench  ## Measure against the peers; takes half an hour. Quality needs DATA=folder of SQuAD files.
 	$(BIN)/python benchmarks/engine.py

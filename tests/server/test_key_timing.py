@@ -1,7 +1,8 @@
-"""How long a key takes tells nothing of how much of it is right."""
+"""How long a key takes tells nothing of how much of it is right. It is a proof for a quiet machine: `make soak`."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable
 from gc import disable, enable
 from math import erfc, sqrt
@@ -21,6 +22,8 @@ from rerankd.store.database import Database
 from rerankd.store.key_records import NewKey
 from rerankd.store.keys import KeyStore
 from tests.server.test_known_keys import asking
+
+pytestmark = pytest.mark.skipif("SOAK" not in os.environ, reason="a busy machine tells times that are not the keys'")
 
 STATIC = "a-key-of-the-settings-0123456789-0123456789"
 OF_EACH = 4000
