@@ -47,6 +47,7 @@ class Server:
 @contextmanager
 def serving(log: Path, *options: str) -> Iterator[Server]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RERANKD_")}
+    environment["RERANKD_SERVER_DATABASE"] = f"sqlite:///{log.with_name(f'{log.name}.db')}"  # and not in the checkout
     with (
         log.open("w") as errors,
         subprocess.Popen(

@@ -49,7 +49,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
         subprocess.Popen(
             command,
             cwd=ROOT,
-            env=environment | {"RERANKD_API_KEY": KEY},
+            env=environment
+            | {"RERANKD_API_KEY": KEY, "RERANKD_SERVER_DATABASE": f"sqlite:///{log.with_name('rerankd.db')}"},
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
