@@ -8,11 +8,12 @@ from collections.abc import Collection, Iterator, Mapping
 import msgspec
 import pytest
 
+from rerankd import app
 from rerankd.app import Application
 from rerankd.books import Books
 from rerankd.channels.client import Answer, Client
 from rerankd.channels.keys import Secret
-from rerankd.errors import BadSettings, Conflict, EngineError, ModelNotFound
+from rerankd.errors import BadSettings, Conflict, EngineError, ModelNotFound, StoreUnavailable
 from rerankd.settings import ChannelSettings, Settings
 from rerankd.store.records import StoredChannel
 from rerankd.stored_channels import StoredChannels
@@ -181,3 +182,30 @@ async def test_what_was_tampered_with_is_refused_by_name(
     with pytest.raises(BadSettings, match=r"channels\.new") as caught:
         Application(application.settings, books=Books(channels=Kept(StoredChannel(**values))))  # type: ignore[arg-type]
     assert KEY.reveal() not in caught.value.message
+
+
+class Away(Kept):
+    """The database is away at the first reading."""
+
+    def __init__(self, *channels: StoredChannel) -> None:
+        super().__init__(*channels)
+        self.away = True
+
+    def read(self, *, ignored: Collection[str]) -> tuple[list[StoredChannel], list[str]]:
+        if self.away:
+            self.away = False
+            raise StoreUnavailable("It is away.")
+        return super().read(ignored=ignored)
+
+
+async def test_what_could_not_be_read_at_the_start_serves_as_soon_as_it_can_be_with_a_ledger_or_without(
+    application: Application, kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stored(application).add(channel(), ())
+    monkeypatch.setattr(app, "READ_AGAIN", 0.01)
+    with Application(application.settings, books=Books(channels=Away(*kept.channels.values()))) as again:
+        assert "new" not in again.channels
+        async with again.running(), asyncio.timeout(10):
+            while "new" not in again.channels:
+                await asyncio.sleep(0.01)
+        assert "far" in again.catalog.names()

@@ -117,10 +117,8 @@ class Application:
         if self._shared_counters is not None:
             self._shared_counters.start()
         try:
-            if ledger is None:
-                yield
-                return
-            await ledger.open()
+            if ledger is not None:
+                await ledger.open()
             async with retained(self._forgetting()), self._catching_up():
                 yield
         finally:

@@ -30,7 +30,6 @@ from rerankd.store.sums import DAY_MS
 
 log = logging.getLogger("rerankd.store")
 
-Row = TypeVar("Row")
 T = TypeVar("T")
 
 COLUMNS = tuple(name for name in Entry.__struct_fields__ if name != "completion")
