@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 import msgspec
 import pytest
 
-from rerankd import app
+from rerankd import stored_channels
 from rerankd.app import Application
 from rerankd.books import Books
 from rerankd.channels.client import Answer, Client
@@ -34,6 +34,9 @@ class Kept:
     def read(self, *, ignored: Collection[str]) -> tuple[list[StoredChannel], list[str]]:
         names = [name for name in self.channels if name in ignored]
         return [channel for name, channel in self.channels.items() if name not in ignored], names
+
+    async def revisions(self) -> Mapping[str, str]:
+        return {name: channel.revision for name, channel in self.channels.items()}
 
     async def add(self, channel: StoredChannel, actor: str = "") -> None:
         await self.replace(channel)
@@ -202,10 +205,71 @@ async def test_what_could_not_be_read_at_the_start_serves_as_soon_as_it_can_be_w
     application: Application, kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await stored(application).add(channel(), ())
-    monkeypatch.setattr(app, "READ_AGAIN", 0.01)
+    monkeypatch.setattr(stored_channels, "LOOK_AGAIN", 0.01)
     with Application(application.settings, books=Books(channels=Away(*kept.channels.values()))) as again:
         assert "new" not in again.channels
         async with again.running(), asyncio.timeout(10):
             while "new" not in again.channels:
                 await asyncio.sleep(0.01)
         assert "far" in again.catalog.names()
+
+
+async def test_what_another_process_changes_is_served_here_and_what_stayed_is_the_same_object(
+    application: Application, kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored_channels, "LOOK_AGAIN", 0.01)
+    await stored(application).add(channel(name="stays", models={"stays": "m"}), [])
+    stayed = application.breakers["stays", "stays"]
+    with Application(application.settings, books=Books(channels=kept)) as other:
+
+        async def until_it_serves(*names: str) -> None:
+            while set(other.channels) != set(names):
+                await asyncio.sleep(0.01)
+
+        async with other.running(), asyncio.timeout(10):
+            stays = other.breakers["stays", "stays"]
+            await stored(application).add(channel(), [KEY])
+            await until_it_serves("stays", "new")
+            assert "far" in other.catalog.names()
+            await stored(application).replace(channel(weight=3.0), None)
+            while other.channels["new"].weight != 3.0:
+                await asyncio.sleep(0.01)
+            assert [key.reveal() for key in other.channels["new"].keys] == [KEY.reveal()]
+            await stored(application).remove("new")
+            await until_it_serves("stays")
+            assert other.breakers["stays", "stays"] is stays
+    assert application.breakers["stays", "stays"] is stayed
+
+
+async def test_a_stored_channel_that_cannot_be_used_is_told_of_once_and_changes_nothing(
+    application: Application, kept: Kept, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(stored_channels, "LOOK_AGAIN", 0.001)
+    await stored(application).add(channel(), [])
+    async with application.running(), asyncio.timeout(10):
+        kept.channels["bad"] = StoredChannel(name="bad", host="https://x.example", fields={}, secrets=None)
+        while "channels.bad" not in caplog.text:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        assert caplog.text.count("channels.bad") == 1
+        assert set(application.channels) == {"new"}
+        del kept.channels["bad"]
+        kept.channels["more"] = StoredChannel(
+            name="more",
+            host="https://api.example.com",
+            fields={"dialect": "jina", "base_url": "https://api.example.com", "models": {"more": "m"}},
+            secrets=None,
+        )
+        while "more" not in application.channels:
+            await asyncio.sleep(0.01)
+
+
+async def test_nothing_is_read_while_nothing_has_changed(
+    application: Application, kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stored(application).add(channel(), [])
+    monkeypatch.setattr(kept, "read", None)
+    await stored(application).look()
+    kept.channels.clear()
+    with pytest.raises(TypeError):
+        await stored(application).look()

@@ -23,7 +23,7 @@ from rerankd.engine.loading import ModelSpec, load_local
 from rerankd.engine.local import LocalReranker
 from rerankd.engine.revision import revision_of
 from rerankd.engine.scheduler import Device
-from rerankd.errors import BadSettings, RerankError, StoreUnavailable
+from rerankd.errors import BadSettings
 from rerankd.pipeline import Accounting, Cascade, Local, Member, Remote, bare, pipeline
 from rerankd.policies.breaker import Breaker
 from rerankd.policies.counters import Counters
@@ -41,7 +41,7 @@ from rerankd.types import BUILTIN, CHANNEL, Call, ModelCard, RerankRequest, Rera
 
 log = logging.getLogger("rerankd.app")
 
-READ_AGAIN, LAST_WORDS = 2.0, 1.0
+LAST_WORDS = 1.0
 """Seconds."""
 
 ModelProgress = Callable[[str, str, float, float], None]
@@ -119,7 +119,7 @@ class Application:
         try:
             if ledger is not None:
                 await ledger.open()
-            async with retained(self._forgetting()), self._catching_up():
+            async with retained(self._forgetting()), self._following():
                 yield
         finally:
             self._own_counters.close()
@@ -130,18 +130,18 @@ class Application:
                 await ledger.stop()
 
     @asynccontextmanager
-    async def _catching_up(self) -> AsyncIterator[None]:
-        """Stored channels that could not be read at the start are, as soon as the database is there."""
-        if self.stored is None or not self.stored.unread:
+    async def _following(self) -> AsyncIterator[None]:
+        """Channels that another process stores are served here as well, as are those that could not be read at the start."""
+        if self.stored is None:
             yield
             return
-        reading = asyncio.create_task(_until_read(self.stored), name="stored channels")
+        following = asyncio.create_task(self.stored.follow(), name="stored channels")
         try:
             yield
         finally:
-            reading.cancel()
+            following.cancel()
             with suppress(asyncio.CancelledError):
-                await reading
+                await following
 
     def _forgetting(self) -> Mapping[str, Forget]:
         ledger, claims, audit = self.books.ledger, self.books.claims, self.books.audit
@@ -280,18 +280,6 @@ class Application:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-async def _until_read(stored: StoredChannels) -> None:
-    while stored.unread:
-        await asyncio.sleep(READ_AGAIN)
-        try:
-            await stored.read()
-        except StoreUnavailable:
-            continue
-        except RerankError as error:
-            log.error("stored channels cannot be used: %s", error.message)
-            return
 
 
 def _shared_scores(settings: Settings) -> RedisScores | None:

@@ -19,7 +19,7 @@ from yarl import URL
 from rerankd.channels.keys import Secret
 from rerankd.channels.spec import ChannelSpec
 from rerankd.dialects.directory import CALLED
-from rerankd.errors import BadRequest, BadSettings, Conflict, NotFound, StoreUnavailable
+from rerankd.errors import BadRequest, BadSettings, Conflict, NotFound, RerankError, StoreUnavailable
 from rerankd.settings import ChannelSettings
 from rerankd.store.records import StoredChannel
 
@@ -27,6 +27,8 @@ log = logging.getLogger("rerankd.channels")
 
 SEALED = ("headers", "proxy")
 NOT_SHOWN = {"name", "api_key_env", *SEALED}
+LOOK_AGAIN = 2.0
+"""Seconds after which the database is asked whether it has other channels."""
 
 Swap = Callable[[], None]
 
@@ -35,6 +37,7 @@ class Store(Protocol):
     """What is asked of `store.channels.ChannelStore`."""
 
     def read(self, *, ignored: Collection[str]) -> tuple[list[StoredChannel], list[str]]: ...
+    async def revisions(self) -> Mapping[str, str]: ...
     async def add(self, channel: StoredChannel, actor: str = ...) -> None: ...
     async def replace(self, channel: StoredChannel, actor: str = ...) -> None: ...
     async def remove(self, name: str, actor: str = ...) -> None: ...
@@ -52,7 +55,9 @@ class Secrets(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class StoredChannels:
-    """Those of the database, by name, in `specs`. One change is made at a time: it is built, stored, and then served."""
+    """Those of the database, by name, in `specs`. One change is made at a time: it is built, stored, and then served; what
+    another process has stored is served as soon as it is looked at, and as `follow` does that within a few seconds.
+    """
 
     def __init__(
         self,
@@ -71,26 +76,52 @@ class StoredChannels:
         self._taken = taken
         self._prepare = prepare
         self._changing = asyncio.Lock()
+        self._ignored: set[str] = set()
         self.specs: Mapping[str, ChannelSpec] = {}
         self.unread = False
-        """Whether the database was away when they were to be read; `read` does it later."""
+        """Whether the database was away when they were to be read; `look` does it later."""
         try:
             self.specs = self._read()
         except StoreUnavailable:
             log.warning("the database is away; stored channels serve as soon as it is there")
             self.unread = True
 
-    async def read(self) -> None:
-        """Serve with what was not read at the start. Raises `StoreUnavailable`, and `BadSettings` as the start does."""
-        specs = await asyncio.to_thread(self._read)
+    async def follow(self) -> None:
+        """Looks again and again, until it is cancelled. What cannot be used is told once, and changes nothing."""
+        told = ""
+        while True:
+            await asyncio.sleep(LOOK_AGAIN)
+            try:
+                await self.look()
+                told = ""
+            except StoreUnavailable:
+                continue
+            except RerankError as error:
+                if error.message != told:
+                    log.error("stored channels were changed, and cannot be used as they are: %s", error.message)
+                told = error.message
+
+    async def look(self) -> None:
+        """Serves what is stored, where that is not what is served.
+
+        Raises `StoreUnavailable`, and `BadSettings` as the start does; then what was served still is.
+        """
         async with self._changing:
-            self._prepared(specs)()
+            if not self.unread and await self._is_served():
+                return
+            self._prepared(await asyncio.to_thread(self._read))()
             self.unread = False
+
+    async def _is_served(self) -> bool:
+        stored = await self._store.revisions()
+        served = {name: spec.revision for name, spec in self.specs.items()}
+        return {name: revision for name, revision in stored.items() if name not in self._in_file} == served
 
     def _read(self) -> Mapping[str, ChannelSpec]:
         stored, ignored = self._store.read(ignored=self._in_file)
-        for name in ignored:
+        for name in set(ignored) - self._ignored:
             log.warning("channel %s is configured, and the one of that name in the database is left out", name)
+        self._ignored = set(ignored)
         return {each.name: _restored(each) for each in stored}
 
     async def add(self, channel: ChannelSettings, keys: Sequence[Secret], actor: str = "") -> None:

@@ -51,6 +51,19 @@ async def test_a_change_replaces_all_of_it_and_a_removal_leaves_nothing(database
     assert here.read() == ([], [])
 
 
+async def test_revisions_tell_whether_anything_was_changed(tmp_path: Path, database_url: str) -> None:
+    assert await store(tmp_path).revisions() == {}
+    assert list(tmp_path.iterdir()) == []
+    here, one, two = store(database_url), channel("one"), channel("two", secrets=None)
+    await here.add(one)
+    await here.add(two)
+    assert await here.revisions() == {"one": one.revision, "two": two.revision}
+    other = channel("one")
+    await here.replace(other)
+    await here.remove("two")
+    assert await here.revisions() == {"one": other.revision} != {"one": one.revision}
+
+
 async def test_two_channels_of_one_name_cannot_be(database_url: str) -> None:
     here = store(database_url)
     await here.add(channel())

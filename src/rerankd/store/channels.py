@@ -41,6 +41,14 @@ class ChannelStore:
             [row["name"] for row in rows if row["name"] in ignored],
         )
 
+    async def revisions(self) -> Mapping[str, str]:
+        """Of all channels, by name: where they are the same, so is everything. Raises `StoreUnavailable`."""
+        if not self._database.exists:
+            return {}
+        async with self._database.transaction(reading=True) as connection:
+            found = await connection.execute(select(CHANNELS.c.name, CHANNELS.c.revision))
+            return {row.name: row.revision for row in found}
+
     async def add(self, channel: StoredChannel, actor: str = "") -> None:
         """`actor` is who is to stand in the log of changes.
 
