@@ -24,7 +24,7 @@ A_CHORE_THAT_TAKES_LONG = """
 import asyncio
 from rerankd.cli.main import main
 from rerankd.store.audit import AuditLog
-async def forget(self, days, *, at_most=1000):
+async def forget(self, days):
     async with self._database.transaction():
         await asyncio.sleep(1)
     return 0

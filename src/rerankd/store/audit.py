@@ -20,6 +20,8 @@ from rerankd.store.tables import AUDIT
 
 LONGEST_ACTOR, LONGEST_ACTION, LONGEST_TARGET = 128, 64, 256
 DAY = 86_400_000
+AT_ONCE = 1000
+"""Rows deleted in one transaction, so that nobody waits for long behind it."""
 
 
 async def write_in(
@@ -71,9 +73,12 @@ class AuditLog:
             found = (await connection.execute(wanted)).mappings().all()
         return [Change(**row) for row in found]
 
-    async def forget(self, days: int, *, at_most: int = 1000) -> int:
-        """Deletes rows older than `days`, the oldest first; returns how many, which is `at_most` while there are more."""
-        old = select(AUDIT.c.number).where(AUDIT.c.at < int(time() * 1000) - days * DAY)
-        some = old.order_by(AUDIT.c.at, AUDIT.c.number).limit(at_most)
-        async with self._database.transaction() as connection:
-            return int((await connection.execute(delete(AUDIT).where(AUDIT.c.number.in_(some)))).rowcount)
+    async def forget(self, days: int) -> int:
+        """Deletes all rows older than `days`, a few in a transaction; returns how many."""
+        old = select(AUDIT.c.number).where(AUDIT.c.at < int(time() * 1000) - days * DAY).limit(AT_ONCE)
+        total, deleted = 0, AT_ONCE
+        while deleted == AT_ONCE:
+            async with self._database.transaction() as connection:
+                deleted = (await connection.execute(delete(AUDIT).where(AUDIT.c.number.in_(old)))).rowcount
+            total += deleted
+        return total
