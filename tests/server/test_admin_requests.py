@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from rerankd.accounts import Entry
 from rerankd.store.key_records import NewKey
 from tests.server.keeping import ACTOR, Keeping, keeping
 from tests.store.entries import DAY_MS, NOON, entry, sums_kept, sums_recomputed
@@ -79,6 +80,27 @@ def test_a_correction_is_a_row_of_its_own_and_in_the_sums(here: Keeping, tmp_pat
     (change,) = here.get("/audit")["changes"]
     assert (change["actor"], change["action"], change["target"]) == (ACTOR, "request.adjust", wrong.entry)
     assert (change["before"], change["after"]) == ({"tokens": 100, "cost": 2}, {"entry": made["entry"], **body})
+
+
+def test_a_correction_that_is_sent_again_under_its_key_is_made_once(here: Keeping, tmp_path: Path) -> None:
+    wrong, other = entry(request_id="a"), entry(request_id="b")
+    here.record([wrong, other])
+
+    def adjusted(which: Entry, key: str, tokens: int = -30) -> Any:
+        headers = {"idempotency-key": key}
+        return here.client.post(f"{REQUESTS}/{which.entry}/adjust", json={"tokens": tokens}, headers=headers)
+
+    first, again = adjusted(wrong, "one"), adjusted(wrong, "one")
+    assert (first.status_code, again.status_code, first.json()) == (201, 201, again.json())
+    assert ("idempotent-replayed" in first.headers, again.headers["idempotent-replayed"]) == (False, "true")
+    refused = adjusted(wrong, "one", tokens=-31)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (422, "idempotency_mismatch")
+    assert {adjusted(other, "one").status_code, adjusted(wrong, "two").status_code} == {201}
+    made = [row for row in here.get("/requests")["requests"] if row["kind"] == "adjust"]
+    assert [row["tokens"] for row in made] == [-30, -30, -30]
+    assert len(here.get("/audit")["changes"]) == 3
+    assert sums_kept(tmp_path / "rerankd.db") == sums_recomputed(tmp_path / "rerankd.db")
+    assert adjusted(wrong, "").status_code == 400
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from time import time
 from typing import Annotated, Literal
+from uuid import NAMESPACE_OID, uuid5
 
 import msgspec
 from msgspec import Meta
@@ -14,7 +15,8 @@ from starlette.responses import Response
 
 from rerankd.accounts import Entry
 from rerankd.app import Application
-from rerankd.errors import BadRequest, Conflict, NotFound
+from rerankd.errors import BadRequest, Conflict, IdempotencyMismatch, NotFound
+from rerankd.policies.idempotent import HEADER, REPLAYED, idempotency_key_of
 from rerankd.policies.uuid7 import uuid7
 from rerankd.server.admin_reading import (
     Cursor,
@@ -137,6 +139,7 @@ class RequestRoutes:
                 takes=AdjustBody,
                 gives=ShownRequest,
                 status=201,
+                headers={HEADER: "What is sent again under the same key is corrected once."},
             ),
         )
 
@@ -152,19 +155,32 @@ class RequestRoutes:
     async def adjust(self, request: Request) -> Response:
         """Adds tokens and cost, negative ones to take them back, to the sums of the request's day of today, key, model and
         channel. The log of changes is written first: where it cannot be, nothing is corrected.
+
+        Under an Idempotency-Key the row's id comes of that key, and no id is in the ledger twice.
         """
         body = await read(request, AdjustBody, EXPECTED)
+        key = idempotency_key_of(request.headers.get(HEADER))
         if not (body.tokens or body.cost):
             raise BadRequest("There is nothing to correct: `tokens` and `cost` are 0.", param="tokens")
         books = self._application.books
         ledger, audit = kept(books.ledger, "ledger"), kept(books.audit, "log of changes")
         wrong = await self._entry(part_of_path(request, "entry"))
-        correction = correction_of(wrong, body)
+        correction = correction_of(wrong, body, key)
+        made = None if key is None else await kept(books.usage, "ledger").row(correction.entry)
+        if made is not None:
+            return self._again(made, body, await self._names())
         after = {"entry": correction.entry, "tokens": body.tokens, "cost": body.cost, "reason": body.reason}
         before = {"tokens": wrong.tokens, "cost": wrong.cost}
         await audit.write(actor_of(request), "request.adjust", wrong.entry, before, after)
         await ledger.record(correction)
         return answered(_shown(correction, await self._names()), 201)
+
+    def _again(self, made: Entry, body: AdjustBody, names: dict[str, str]) -> Response:
+        if (made.tokens, made.cost) != (body.tokens, body.cost):
+            raise IdempotencyMismatch("Under this Idempotency-Key the request was corrected otherwise.", param=HEADER)
+        response = answered(_shown(made, names), 201)
+        response.headers[REPLAYED] = "true"
+        return response
 
     async def _entry(self, name: str) -> Entry:
         found = None
@@ -214,10 +230,10 @@ def _milliseconds(text: str, name: str, *, whole_day: bool = False) -> int:
     raise BadRequest(f"`{name}` must be {A_TIME}.", param=name)
 
 
-def correction_of(wrong: Entry, body: AdjustBody) -> Entry:
-    """Of today, since the sums of a day that is over may have been billed already."""
+def correction_of(wrong: Entry, body: AdjustBody, key: str | None = None) -> Entry:
+    """Of today, since the sums of a day that is over may have been billed already; always the same one under a `key`."""
     return Entry(
-        entry=uuid7(),
+        entry=uuid7() if key is None else uuid5(NAMESPACE_OID, f"{wrong.entry} {key}").hex,
         request_id=wrong.request_id,
         at=int(time() * 1000),
         key_id=wrong.key_id,

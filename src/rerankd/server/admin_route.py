@@ -37,7 +37,7 @@ NOT_KEPT = {"409": "Nothing is kept here: the server has no database."}
 class AdminRoute:
     """`takes` is the type of its body, `asks` that of its query, `gives` that of its answer; None is nothing.
 
-    `otherwise` describes further media types of the answer.
+    `headers` are those that it reads, with what they do; `otherwise` describes further media types of the answer.
     """
 
     method: str
@@ -49,6 +49,7 @@ class AdminRoute:
     takes: Any = None
     asks: type | None = None
     kept: bool = True
+    headers: Mapping[str, str] = field(default_factory=dict)
     otherwise: Mapping[str, str] = field(default_factory=dict)
 
     def add_to(self, router: APIRouter) -> None:
@@ -64,7 +65,7 @@ class AdminRoute:
 
     def described(self) -> dict[str, Any]:
         extra: dict[str, Any] = {**openapi.CLOSED, "responses": self._responses()}
-        parameters = [*self._in_path(), *([] if self.asks is None else _in_query(self.asks))]
+        parameters = [*self._in_path(), *([] if self.asks is None else _in_query(self.asks)), *self._in_head()]
         if parameters:
             extra["parameters"] = parameters
         if self.takes is not None:
@@ -98,6 +99,12 @@ class AdminRoute:
     def _in_path(self) -> list[dict[str, Any]]:
         names = [part[1:-1] for part in self.path.split("/") if part.startswith("{")]
         return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+
+    def _in_head(self) -> list[dict[str, Any]]:
+        return [
+            {"name": name, "in": "header", "required": False, "description": text, "schema": {"type": "string"}}
+            for name, text in self.headers.items()
+        ]
 
 
 def schema(kind: Any) -> dict[str, Any]:
