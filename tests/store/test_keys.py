@@ -15,7 +15,7 @@ from rerankd.accounts import Limits, Quotas
 from rerankd.api_keys import id_of
 from rerankd.errors import BadRequest, BadSettings, Conflict, NotFound
 from rerankd.store.database import Database
-from rerankd.store.key_records import KeyChange, NewKey
+from rerankd.store.key_records import KeyChange, KeyRecord, NewKey
 from rerankd.store.keys import KeyStore
 from rerankd.store.tables import AUDIT, FACTS, KEYS
 
@@ -134,6 +134,17 @@ async def test_a_change_changes_what_is_given_alone(store: KeyStore) -> None:
     assert after == msgspec.structs.replace(before, limits=Limits(requests=1), enabled=False, updated=after.updated)
     assert await store.get("me") == after
     assert (await store.update("me", KeyChange(name="you", expires=None), actor="test")).name == "you"
+
+
+async def test_changes_of_one_key_at_the_same_moment_lose_nothing_of_each_other(make_store: MakeStore) -> None:
+    await make_store().create(NewKey(name="me"), actor="test")
+
+    def with_limit(**given: int) -> Callable[[KeyRecord], KeyChange]:
+        return lambda before: KeyChange(limits=msgspec.structs.replace(before.limits, **given))
+
+    changes = (with_limit(requests=1), with_limit(tokens=2), with_limit(documents=3), with_limit(concurrency=4))
+    await asyncio.gather(*(make_store().update("me", change, actor="test") for change in changes))
+    assert (await make_store().get("me")).limits == Limits(requests=1, tokens=2, documents=3, concurrency=4)
 
 
 async def test_every_change_has_another_version_and_no_reading_has(store: KeyStore, make_store: MakeStore) -> None:

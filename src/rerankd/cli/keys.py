@@ -149,9 +149,8 @@ def update_key(
 ) -> None:
     """Change what a key may; what is not given stays as it is."""
 
-    async def changed(store: KeyStore) -> KeyRecord:
-        before = await store.get(name)
-        change = KeyChange(
+    def change(before: KeyRecord) -> KeyChange:
+        return KeyChange(
             name=_given(rename),
             models=UNSET if model is None else _several(model),
             networks=UNSET if network is None else _several(network),
@@ -162,9 +161,8 @@ def update_key(
             enabled=_given(enabled),
             expires=UNSET if expires is None else _moment(expires),
         )
-        return await store.update(before.id, change, actor=ACTOR)
 
-    _show(_in_the_store(config, changed), as_json)
+    _show(_in_the_store(config, lambda store: store.update(name, change, actor=ACTOR)), as_json)
 
 
 @app.command("rotate")

@@ -79,8 +79,7 @@ class KeyRoutes:
         """What is not given stays, each limit and each quota for itself; null takes one away."""
         name = part_of_path(request, "id")
         body = await read(request, KeyChangeBody, EXPECTED)
-        change = body.change_of(await self._keys.get(name))
-        changed = await self._keys.update(name, change, actor=actor_of(request))
+        changed = await self._keys.update(name, body.change_of, actor=actor_of(request))
         await self._check.refresh()
         return answered(changed)
 

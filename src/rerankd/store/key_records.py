@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 
@@ -70,6 +70,10 @@ class KeyChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     strict: bool | UnsetType = UNSET
     enabled: bool | UnsetType = UNSET
     expires: int | UnsetType | None = UNSET
+
+
+ChangeOf = Callable[[KeyRecord], KeyChange]
+"""A change that depends on what the key is at that moment; nobody else changes it in between."""
 
 
 @dataclass(frozen=True, kw_only=True)

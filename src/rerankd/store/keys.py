@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager, closing, suppress
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 from secrets import token_bytes
 from time import time
@@ -26,7 +26,7 @@ from rerankd.errors import BadRequest, BadSettings, Conflict, NotFound
 from rerankd.secret import Secret
 from rerankd.store.audit import write_in
 from rerankd.store.database import Database
-from rerankd.store.key_records import HeldKey, KeyChange, KeyRecord, KeyState, NewKey, checked
+from rerankd.store.key_records import ChangeOf, HeldKey, KeyChange, KeyRecord, KeyState, NewKey, checked
 from rerankd.store.pepper import Pepper, pepper_id
 from rerankd.store.tables import FACTS, KEYS
 
@@ -96,7 +96,7 @@ class KeyStore:
         if new.name == ADMIN and new.scope != "admin":
             raise BadRequest(f"{ADMIN} is the name of the admin's key; choose another.", param="name")
         await self.prepare()
-        async with self._changing(new.name) as connection:
+        async with self._changing() as connection:
             return await self._added(connection, new, actor)
 
     async def ensure_admin(self, *, actor: str = "start") -> Secret | None:
@@ -105,7 +105,7 @@ class KeyStore:
         Raises `Conflict` where a key that ranks has its name.
         """
         await self.prepare()
-        async with self._changing(ADMIN) as connection:
+        async with self._changing() as connection:
             there = exists().where(KEYS.c.scope == "admin", KEYS.c.revoked.is_(None))
             if (await connection.execute(select(there))).scalar_one():
                 return None
@@ -126,13 +126,15 @@ class KeyStore:
         async with self._database.transaction(reading=True) as connection:
             return _record(await _row(connection, name))
 
-    async def update(self, name: str, change: KeyChange, *, actor: str) -> KeyRecord:
+    async def update(self, name: str, change: KeyChange | ChangeOf, *, actor: str) -> KeyRecord:
         """Raises `NotFound`, `BadRequest` naming a field, and `Conflict` where it is revoked or the new name is taken."""
-        given = {field: value for field, value in msgspec.structs.asdict(change).items() if value is not msgspec.UNSET}
-        async with self._changing(str(given.get("name", name))) as connection:
+        async with self._changing() as connection:
             before = _living(await _row(connection, name))
+            fields = msgspec.structs.asdict(change(before) if callable(change) else change)
+            given = {field: value for field, value in fields.items() if value is not msgspec.UNSET}
             after = checked(msgspec.structs.replace(before, **given, updated=int(time())))
-            await connection.execute(update(KEYS).where(KEYS.c.id == before.id).values(_values(after)))
+            with _unless_taken(after.name):
+                await connection.execute(update(KEYS).where(KEYS.c.id == before.id).values(_values(after)))
             await write_in(connection, actor, "key.update", after.name, _shown(before), _shown(after))
             return after
 
@@ -144,7 +146,7 @@ class KeyStore:
         if not 0 <= overlap <= LONGEST_OVERLAP:
             raise BadRequest(f"The overlap is from 0 to {LONGEST_OVERLAP} seconds.", param="overlap")
         await self.prepare()
-        async with self._changing(name) as connection:
+        async with self._changing() as connection:
             row = await _row(connection, name)
             before, now = _living(row), int(time())
             key = make_key(before.id)
@@ -160,7 +162,7 @@ class KeyStore:
 
     async def revoke(self, name: str, *, actor: str) -> KeyRecord:
         """For good, and what is left of it knows neither of its keys any more. Raises `NotFound`."""
-        async with self._changing(name) as connection:
+        async with self._changing() as connection:
             before = _record(await _row(connection, name))
             if before.revoked is not None:
                 return before
@@ -200,14 +202,11 @@ class KeyStore:
             )
 
     @asynccontextmanager
-    async def _changing(self, name: str) -> AsyncIterator[AsyncConnection]:
-        try:
-            async with self._database.transaction() as connection:
-                await connection.execute(NO_FACT, {"name": VERSION})
-                await connection.execute(update(FACTS).where(FACTS.c.name == VERSION).values(number=FACTS.c.number + 1))
-                yield connection
-        except IntegrityError:
-            raise Conflict(f"There is a key {name!r} already.", param="name") from None
+    async def _changing(self) -> AsyncIterator[AsyncConnection]:
+        async with self._database.transaction() as connection:
+            await connection.execute(NO_FACT, {"name": VERSION})
+            await connection.execute(update(FACTS).where(FACTS.c.name == VERSION).values(number=FACTS.c.number + 1))
+            yield connection
 
     async def _added(self, connection: AsyncConnection, new: NewKey, actor: str) -> tuple[KeyRecord, Secret]:
         now = int(time())
@@ -216,9 +215,18 @@ class KeyStore:
             raise BadRequest("`expires` is in the past.", param="expires")
         await _free(connection, record.name)
         key = make_key(record.id)
-        await connection.execute(insert(KEYS).values({**_values(record), "hash": self.digest(key.encode())}))
+        with _unless_taken(record.name):
+            await connection.execute(insert(KEYS).values({**_values(record), "hash": self.digest(key.encode())}))
         await write_in(connection, actor, "key.create", record.name, None, _shown(record))
         return record, Secret(key)
+
+
+@contextmanager
+def _unless_taken(name: str) -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError:
+        raise Conflict(f"There is a key {name!r} already.", param="name") from None
 
 
 async def _version(connection: AsyncConnection) -> int:
