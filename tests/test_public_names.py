@@ -32,8 +32,17 @@ def test_the_version_is_one() -> None:
         "import rerankd.server.http",
         "from rerankd.app import Application, Settings; Application(Settings.parse({'models': []})).close()",
         "from rerankd import Reranker; Reranker('lexical').close()",
+        "from rerankd.app import Application, Settings; Application(Settings.parse("
+        "{'models': [{'name': 'lexical'}], 'server': {'redis': 'redis://127.0.0.1:1/0'}})).close()",
     ],
-    ids=["rerankd", "the command line", "the server", "an application without models", "the lexical model"],
+    ids=[
+        "rerankd",
+        "the command line",
+        "the server",
+        "an application without models",
+        "the lexical model",
+        "an application that shares the lexical model's scores",
+    ],
 )
 def test_it_costs_no_import_of_torch_and_its_kin(code: str) -> None:
     printing = f"{code}; import sys; print(*sys.modules)"

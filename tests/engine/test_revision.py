@@ -75,14 +75,14 @@ def test_how_it_was_loaded_counts(field: str, value: Any) -> None:
     [("family", "g"), ("score", "cosine"), ("dtype", "int8"), ("max_length", 50), ("device", "another")],
 )
 def test_what_became_of_it_counts(field: str, value: Any) -> None:
-    assert of("lexical", msgspec.structs.replace(CARD, **{field: value})) != of("lexical")
+    assert of("builtin", msgspec.structs.replace(CARD, **{field: value})) != of("builtin")
 
 
 def test_which_of_several_devices_of_a_kind_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
     one, two = (msgspec.structs.replace(CARD, device=f"cuda:{number}") for number in range(2))
-    assert of("lexical", one) == of("lexical", two) != of("lexical")
+    assert of("builtin", one) == of("builtin", two) != of("builtin")
 
 
 def test_versions_count(monkeypatch: pytest.MonkeyPatch) -> None:

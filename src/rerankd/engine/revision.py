@@ -24,12 +24,11 @@ def revision_of(spec: ModelSpec, card: ModelCard) -> str:
     """Of a model that is loaded. Raises `LoadError` where its files are gone."""
     facts = (
         __version__,
-        _versions(),
+        *(() if spec.source == LEXICAL else (_versions(), _processor(card.device))),
         _files(spec.source),
         card.family,
         card.score,
         card.dtype,
-        _processor(card.device),
         card.max_length,
         spec.dtype,
         spec.quantization,
