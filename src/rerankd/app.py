@@ -34,6 +34,7 @@ from rerankd.policies.shared_counters import FallingBack
 from rerankd.reranker import Reranker
 from rerankd.retention import Forget, retained
 from rerankd.settings import ChannelSettings, EngineSettings, ModelSettings, Settings, Source
+from rerankd.store.redis_connection import Pause
 from rerankd.store.redis_counters import RedisCounters
 from rerankd.store.redis_scores import RedisScores
 from rerankd.stored_channels import Store, StoredChannels, Swap, spec_of
@@ -158,6 +159,12 @@ class Application:
     @property
     def ledger(self) -> Ledger | None:
         return self.books.ledger
+
+    @property
+    def redis(self) -> Mapping[str, Pause]:
+        """How Redis does, by what it is for; nothing where there is none."""
+        used = {"scores": self._shared, "limits": self._shared_counters}
+        return {what: store.pause for what, store in used.items() if store is not None}
 
     def _accounts(self) -> Accounting:
         prices = {model: price.micros for model, price in self.settings.prices.items()}

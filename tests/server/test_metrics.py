@@ -11,7 +11,7 @@ from rerankd.engine.scheduler import Device
 from rerankd.policies.breaker import Breaker
 from rerankd.server.facts import Facts
 from rerankd.server.metrics import Metrics
-from rerankd.server.scraped import KeptScores, LedgerHealth
+from rerankd.server.scraped import KeptScores, LedgerHealth, RedisHealth
 from rerankd.types import ModelCard
 from tests.server.conftest import MakeClient
 from tests.server.facts import AT, facts
@@ -29,6 +29,7 @@ class Served:
     breakers: Mapping[tuple[str, str], Breaker] = field(default_factory=dict)
     kept: KeptScores | None = None
     ledger: LedgerHealth | None = None
+    redis: Mapping[str, RedisHealth] = field(default_factory=dict)
 
 
 def value(metrics: Metrics, name: str, labels: dict[str, str] | None = None) -> float | None:

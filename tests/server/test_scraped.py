@@ -13,6 +13,7 @@ from rerankd.errors import UpstreamRefused, UpstreamUnavailable
 from rerankd.policies.breaker import FAILURES_IN_A_ROW, Breaker
 from rerankd.policies.score_store import MemoryScores
 from rerankd.server.scraped import STATUSES, LedgerHealth, Scraped
+from rerankd.store.redis_connection import FAILURES, Pause
 from tests.engine.fake_models import Echo, job_of
 
 
@@ -28,6 +29,7 @@ class Watched:
     breakers: dict[tuple[str, str], Breaker] = field(default_factory=dict)
     kept: MemoryScores | None = None
     ledger: LedgerHealth | None = None
+    redis: dict[str, Pause] = field(default_factory=dict)
 
 
 @pytest.fixture
@@ -94,3 +96,16 @@ async def test_the_cache_and_the_ledger_where_there_are_any() -> None:
     assert value(watched, "rerankd_ledger_healthy") == 0
     assert value(Watched(), "rerankd_cache_bytes") is None
     assert value(Watched(), "rerankd_ledger_healthy") is None
+
+
+def test_the_first_failure_of_redis_is_counted_and_the_third_takes_it_down() -> None:
+    limits, found = Pause("alone"), []
+    watched = Watched(redis={"limits": limits, "scores": Pause("alone")})
+    for _ in range(FAILURES):
+        limits.failed(OSError())
+        found.append([value(watched, f"rerankd_redis_{name}", use="limits") for name in ("failures_total", "up")])
+    assert found == [[1, 1], [2, 1], [3, 0]]
+    limits.succeeded()
+    assert value(watched, "rerankd_redis_up", use="limits") == 1
+    assert value(watched, "rerankd_redis_failures_total", use="scores") == 0
+    assert value(Watched(), "rerankd_redis_up", use="limits") is None

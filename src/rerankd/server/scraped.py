@@ -35,8 +35,22 @@ class KeptScores(Protocol):
     def count(self) -> int: ...
 
 
+class RedisHealth(Protocol):
+    @property
+    def open(self) -> bool:
+        """Whether it is asked: not while it fails."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """How often it failed, or took too long, since the start."""
+        ...
+
+
 class Watched(Protocol):
-    """What is looked at; `kept` and `ledger` are None where there is no cache in memory, or no ledger."""
+    """What is looked at; `kept` and `ledger` are None where there is no cache in memory, or no ledger; `redis` is by what it
+    is used for, and empty where there is none.
+    """
 
     @property
     def devices(self) -> Mapping[str, Device]: ...
@@ -46,6 +60,8 @@ class Watched(Protocol):
     def kept(self) -> KeptScores | None: ...
     @property
     def ledger(self) -> LedgerHealth | None: ...
+    @property
+    def redis(self) -> Mapping[str, RedisHealth]: ...
 
 
 class Scraped(Collector):
@@ -56,6 +72,7 @@ class Scraped(Collector):
         yield _gauge("rerankd_build_info", "Always 1; the version is the label.", ("version",), [((__version__,), 1.0)])
         yield from _devices(self._watched.devices)
         yield _breakers(self._watched.breakers)
+        yield from _redis(self._watched.redis)
         kept, ledger = self._watched.kept, self._watched.ledger
         if kept is not None:
             yield GaugeMetricFamily("rerankd_cache_bytes", "Memory that kept scores take.", value=kept.used)
@@ -106,6 +123,15 @@ def _breakers(breakers: Mapping[tuple[str, str], Breaker]) -> Metric:
         ("channel", "model", "state"),
         [((*key, status), float(status == state)) for key, state in states.items() for status in STATUSES],
     )
+
+
+def _redis(uses: Mapping[str, RedisHealth]) -> Iterator[Metric]:
+    says = "Whether Redis is asked; requests go on without it where it is not."
+    yield _gauge("rerankd_redis_up", says, ("use",), [((use,), float(health.open)) for use, health in uses.items()])
+    failures = CounterMetricFamily("rerankd_redis_failures", "Failed or late answers of Redis.", labels=("use",))
+    for use, health in uses.items():
+        failures.add_metric((use,), health.count)
+    yield failures
 
 
 def _gauge(name: str, says: str, labels: tuple[str, ...], values: Iterable[tuple[tuple[str, ...], float]]) -> Metric:

@@ -29,10 +29,11 @@ FAILURES, PAUSE = 3, 5.0
 
 class Pause:
     """After `FAILURES` in a row it is not `open` until something succeeds; there is one try in `PAUSE` seconds, for whoever
-    finds it `due` first. `without` says in the log what is done meanwhile.
+    finds it `due` first. `without` says in the log what is done meanwhile; `count` is how often it failed in all.
     """
 
     def __init__(self, without: str, clock: Callable[[], float] = monotonic) -> None:
+        self.count = 0
         self._without = without
         self._clock = clock
         self._failures = 0
@@ -55,6 +56,7 @@ class Pause:
         self._failures = 0
 
     def failed(self, error: Exception) -> None:
+        self.count += 1
         self._failures += 1
         self._until = self._clock() + PAUSE
         if self._failures == FAILURES:  # the kind alone: a text could hold what is not to be shown

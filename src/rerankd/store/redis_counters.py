@@ -17,7 +17,7 @@ from uuid import uuid4
 from rerankd.accounts import Allowance, Caller, Quotas, Spent
 from rerankd.errors import RerankError, StoreUnavailable
 from rerankd.reservations import PERIODS, SOON, Refusal, Reservation, asked_of, refusal, until_more
-from rerankd.store.redis_connection import RedisConnection
+from rerankd.store.redis_connection import Pause, RedisConnection
 from rerankd.store.redis_lane import Argument, RedisLane, Script
 from rerankd.store.redis_scripts import BEAT, BEGIN, RESERVE, SEED, SETTLE
 
@@ -115,6 +115,11 @@ class RedisCounters:
             raise StoreUnavailable(_nobody_knows(), retry_after=SOON) from error
         read = [lease, wall, spent.total, spent.month, spent.day, *(value.decode() for value in upto)]
         return bool(await self._lane.run(RUN_SEED, [keys[name] for name in "QPMLV"], read))
+
+    @property
+    def pause(self) -> Pause:
+        """Whether Redis is asked now, and how often it failed."""
+        return self._connection.pause
 
     async def settled(self) -> None:
         """Waits until Redis knows of everything that was settled, if it can be asked."""

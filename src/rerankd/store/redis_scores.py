@@ -12,7 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from rerankd.store import redis_connection
-from rerankd.store.redis_connection import RedisConnection
+from rerankd.store.redis_connection import Pause, RedisConnection
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -67,6 +67,11 @@ class RedisScores:
                 await pipeline.execute()
 
         self._connection.beside(self._connection.tried(write, WRITE_LIMIT))
+
+    @property
+    def pause(self) -> Pause:
+        """Whether Redis is asked now, and how often it failed."""
+        return self._connection.pause
 
     async def settled(self) -> None:
         """Waits until all is written that was put."""
