@@ -105,6 +105,13 @@ async def test_a_packing_that_was_not_asked_for_is_refused(client: Client, encod
             await posted(client, url)
 
 
+async def test_of_two_packings_the_first_counts(client: Client) -> None:
+    head = f"{OK}content-encoding: br\ncontent-encoding: identity\ncontent-length: 2\n\n"
+    async with saying(bytes_of(head, b"{}")) as url:
+        with pytest.raises(UpstreamMalformed, match="packed"):
+            await posted(client, url)
+
+
 @pytest.mark.parametrize("body", [b"no gzip", gzip.compress(os.urandom(5000))[:2000], b""])
 async def test_gzip_that_is_broken_is_no_answer(client: Client, body: bytes) -> None:
     head = f"{OK}content-encoding: gzip\ncontent-length: {len(body)}\n\n"
@@ -307,9 +314,7 @@ async def test_connections_are_kept(client: Client) -> None:
     async with upstream(reply) as there:
         for _ in range(3):
             await posted(client, there.url)
-        connector = client._sessions[True].connector
-        assert connector is not None
-        ports = [connection for kept in connector._conns.values() for connection in kept]
+        ports = [connection for kept in client._connectors[True]._conns.values() for connection in kept]
     assert len(ports) == 1
 
 

@@ -8,31 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
-from io import BytesIO
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
 
-from rerankd.channels.connections import open_session
+from rerankd.channels.connections import open_connector
+from rerankd.channels.destination import Answer as Answer
+from rerankd.channels.destination import Destination
 from rerankd.channels.guard import GuardedResolver, check_url
-from rerankd.channels.unpacking import read_body
 from rerankd.errors import RerankError, UpstreamMalformed, UpstreamUnavailable
 
 log = logging.getLogger("rerankd.channels")
 
-LARGE = 2**18
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Whatever came back; the names of `headers` are in small letters."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
+MOST_REMEMBERED = 1024
+"""Destinations that are not judged again."""
 
 
 class Poster(Protocol):
@@ -56,7 +48,8 @@ class Client:
     def __init__(self, resolver: AbstractResolver | None = None) -> None:
         """`resolver` finds the addresses of names; by default the system does. They are judged in any case."""
         self._resolver = resolver
-        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        self._connectors: dict[bool, aiohttp.TCPConnector] = {}
+        self._destination = lru_cache(MOST_REMEMBERED)(self._judged_destination)
 
     async def post(
         self,
@@ -73,46 +66,38 @@ class Client:
         Raises `UpstreamUnavailable` where none came, `UpstreamMalformed` where it was too large or not HTTP, and
         `BadSettings` where the destination is refused for what it is.
         """
-        for destination in filter(None, (url, proxy)):
-            check_url(destination, allow_private=allow_private)
-        session = self._session(allow_private)
         try:
-            async with (
-                asyncio.timeout(timeout),
-                session.post(url, data=_payload(body), headers=headers, proxy=proxy, allow_redirects=False) as response,
-            ):
-                said = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status, said, await read_body(response))
+            destination = self._destination(url, proxy, allow_private)
+            async with asyncio.timeout(timeout):
+                return await destination.post(body, headers)
         except (TimeoutError, aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError, OSError) as error:
             ours = _ours(error)
         raise ours  # out here, so that it does not carry aiohttp's error along, in which our headers are
 
     async def close(self) -> None:
-        sessions = list(self._sessions.values())
-        self._sessions.clear()
-        for session in sessions:
-            await session.close()
+        for connector in self._forgotten():
+            await connector.close()
 
     def drop(self) -> None:
         """Lets go of every connection without waiting, for where no event loop runs any more; `close` is the better way."""
-        sessions = list(self._sessions.values())
-        self._sessions.clear()
-        for session in sessions:
-            connector = session.connector
-            session.detach()
-            if connector is not None:
-                connector._close(abort_ssl=True)  # `close` would leave a coroutine that nobody awaits
+        for connector in self._forgotten():
+            connector._close(abort_ssl=True)  # `close` would leave a coroutine that nobody awaits
 
-    def _session(self, allow_private: bool) -> aiohttp.ClientSession:
-        session = self._sessions.get(allow_private)
-        if session is None:
-            session = self._sessions[allow_private] = open_session(GuardedResolver(allow_private, self._resolver))
-        return session
+    def _forgotten(self) -> Sequence[aiohttp.TCPConnector]:
+        connectors = list(self._connectors.values())
+        self._connectors.clear()
+        self._destination.cache_clear()
+        return connectors
 
-
-def _payload(body: bytes) -> bytes | BytesIO:
-    """A large body goes out in pieces, between which others have their turn; aiohttp warns of one that does not."""
-    return body if len(body) < LARGE else BytesIO(body)
+    def _judged_destination(self, url: str, proxy: str | None, allow_private: bool) -> Destination:
+        """Raises `BadSettings`."""
+        for each in filter(None, (url, proxy)):
+            check_url(each, allow_private=allow_private)
+        connector = self._connectors.get(allow_private)
+        if connector is None:
+            connector = open_connector(GuardedResolver(allow_private, self._resolver))
+            self._connectors[allow_private] = connector
+        return Destination(connector, url, proxy)
 
 
 def _ours(error: Exception) -> RerankError:

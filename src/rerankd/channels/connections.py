@@ -5,25 +5,17 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
-from typing import Any
+from typing import Any, cast
 from weakref import WeakSet
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
 from rerankd.channels.guard import GuardedResolver
-from rerankd.version import __version__
 
-CONNECT_TIMEOUT = 5.0
-"""Seconds for reaching one address, so that a dead host is known long before a call's time is up."""
 MOST_CONNECTIONS = 1024
-HEADERS = {
-    "accept": "application/json",
-    "accept-encoding": "gzip, identity",
-    "content-type": "application/json",
-    "user-agent": f"rerankd/{__version__}",
-}
 
 
 class _Unspoiled(aiohttp.TCPConnector):
@@ -77,18 +69,16 @@ def _nothing_to_read(connection: Connection) -> bool:
     return not poll.poll(0)
 
 
-def open_session(resolver: GuardedResolver) -> aiohttp.ClientSession:
+def protocol_of(connection: Connection) -> ResponseHandler:
+    """What reads from it and knows its transport; there is one until the connection is given back."""
+    return cast(ResponseHandler, connection.protocol)
+
+
+def open_connector(resolver: GuardedResolver) -> aiohttp.TCPConnector:
     def socket_to(address: Any) -> socket.socket:
         """The last look at an address, at the moment of connecting."""
         family, kind, protocol, _, target = address
         resolver.check(target[0])
         return socket.socket(family, kind, protocol)
 
-    return aiohttp.ClientSession(
-        connector=_Unspoiled(limit=MOST_CONNECTIONS, resolver=resolver, socket_factory=socket_to),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        headers=HEADERS,
-        auto_decompress=False,
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
-        trust_env=False,
-    )
+    return _Unspoiled(limit=MOST_CONNECTIONS, resolver=resolver, socket_factory=socket_to)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 
 import aiohttp
 
@@ -15,14 +16,15 @@ STEP = 2**18
 GZIP = 16 + zlib.MAX_WBITS
 
 
-async def read_body(response: aiohttp.ClientResponse) -> bytes:
+async def read_body(headers: Mapping[str, str], content: aiohttp.StreamReader) -> bytes:
     """The body, unpacked. Raises `UpstreamMalformed` as soon as it is too large."""
-    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity", "gzip", "x-gzip"):
         raise UpstreamMalformed("The upstream's answer is packed in a way that was not asked for.")
     unpacked = _Gzip() if "gzip" in encoding else _Plain()
     received = 0
-    async for chunk in response.content.iter_any():
+    while not content.at_eof():
+        chunk = await content.readany()
         received += len(chunk)
         if received > MAX_ANSWER:  # of packed bytes too: there is gzip of any length that unpacks to nothing
             raise _too_large()
