@@ -6,7 +6,6 @@ status; everything else is an error of ours, without a word of the upstream's.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -20,6 +19,7 @@ from rerankd.channels.destination import Answer as Answer
 from rerankd.channels.destination import Destination
 from rerankd.channels.guard import GuardedResolver, check_url
 from rerankd.errors import RerankError, UpstreamMalformed, UpstreamUnavailable
+from rerankd.policies.time_limit import TimeLimit
 
 log = logging.getLogger("rerankd.channels")
 
@@ -68,7 +68,7 @@ class Client:
         """
         try:
             destination = self._destination(url, proxy, allow_private)
-            async with asyncio.timeout(timeout):
+            with TimeLimit(timeout):
                 return await destination.post(body, headers)
         except (TimeoutError, aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError, OSError) as error:
             ours = _ours(error)
