@@ -6,7 +6,7 @@ import asyncio
 import select
 import socket
 from typing import Any, cast
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -26,52 +26,46 @@ class _Unspoiled(aiohttp.TCPConnector):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._known: WeakSet[Any] = WeakSet()
+        self._polls: WeakKeyDictionary[ResponseHandler, select.poll] = WeakKeyDictionary()
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
     ) -> Connection:
         while True:
             connection = await super().connect(req, traces, timeout)
-            if connection.protocol not in self._known:
-                self._known.add(connection.protocol)
+            protocol = protocol_of(connection)
+            poll = self._polls.get(protocol)
+            if poll is None:
+                self._polls[protocol] = _poll_for(connection)
                 return connection
-            if await _is_silent(connection):
+            if poll.poll(0):  # which is rare: one look at the socket is enough nearly always
+                await _let_it_be_read(connection)
+            if protocol.is_connected() and not protocol.should_close:
                 return connection
             connection.close()
 
 
-async def _is_silent(connection: Connection) -> bool:
-    """One look at the socket is enough where there is nothing to read, which is nearly always."""
-    if _nothing_to_read(connection):
-        return _is_usable(connection)
+def protocol_of(connection: Connection) -> ResponseHandler:
+    """What reads from it and knows its transport; there is one until the connection is given back."""
+    return cast(ResponseHandler, connection.protocol)
+
+
+def _poll_for(connection: Connection) -> select.poll:
+    """Knows whether the system has anything of this connection that the event loop has not seen: a byte, or its end."""
+    poll = select.poll()
+    known = None if connection.transport is None else connection.transport.get_extra_info("socket")
+    if known is not None and known.fileno() >= 0:  # else the connection is lost already
+        poll.register(known.fileno(), select.POLLIN)
+    return poll
+
+
+async def _let_it_be_read(connection: Connection) -> None:
     try:
         for _ in range(2):  # rounds of the loop: in the first one it looks at the sockets, in the second it reads
             await asyncio.sleep(0)
     except asyncio.CancelledError:
         connection.close()
         raise
-    return _is_usable(connection)
-
-
-def _is_usable(connection: Connection) -> bool:
-    protocol = connection.protocol
-    return protocol is not None and protocol.is_connected() and not protocol.should_close
-
-
-def _nothing_to_read(connection: Connection) -> bool:
-    """Whether the system has nothing of this connection that the event loop has not seen: no byte, and no end."""
-    known = None if connection.transport is None else connection.transport.get_extra_info("socket")
-    if known is None or known.fileno() < 0:
-        return False
-    poll = select.poll()
-    poll.register(known.fileno(), select.POLLIN)
-    return not poll.poll(0)
-
-
-def protocol_of(connection: Connection) -> ResponseHandler:
-    """What reads from it and knows its transport; there is one until the connection is given back."""
-    return cast(ResponseHandler, connection.protocol)
 
 
 def open_connector(resolver: GuardedResolver) -> aiohttp.TCPConnector:
