@@ -24,9 +24,9 @@ def believed(usage: Usage, request: RerankRequest) -> Usage:
 
 
 def _can_be(tokens: int, request: RerankRequest) -> bool:
-    """Most counts are so far from absurd that the number of characters shows it, and nothing needs to be weighed."""
-    if tokens <= 0:
-        return False
+    """Most counts are so far from absurd that they show it themselves, or the number of characters does, unweighed."""
+    if tokens <= ABSURD_MORE:
+        return tokens > 0
     if request.max_tokens_per_doc is None:
         characters = len(request.query) * len(request.documents) + sum(len(each.text) for each in request.documents)
         if tokens <= ABSURD_TIMES * LIGHTEST * characters + ABSURD_MORE:
