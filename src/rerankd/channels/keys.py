@@ -22,7 +22,7 @@ class _Rest:
 class KeyRing:
     def __init__(self, secrets: Sequence[Secret], clock: Callable[[], float] = monotonic) -> None:
         self._rests = {secret: _Rest() for secret in secrets}
-        self._turns = list(self._rests)
+        self._turns = list(self._rests.items())
         self._clock = clock
 
     def next(self) -> Secret | None:
@@ -31,19 +31,21 @@ class KeyRing:
         Raises `UpstreamBusy`, with the seconds until the first one is back, or `UpstreamRefused`, when all rest.
         """
         now = self._clock()
-        for place, secret in enumerate(self._turns):
-            if self._rests[secret].until <= now:
-                self._turns = [*self._turns[:place], *self._turns[place + 1 :], secret]
+        for place, (secret, rest) in enumerate(self._turns):
+            if rest.until <= now:
+                self._turns.append(self._turns.pop(place))
                 return secret
         if not self._turns:
             return None
         raise self._all_rest(now)
 
     def refused(self, secret: Secret) -> None:
-        self._rests[secret] = _Rest(self._clock() + REFUSED_RESTS, refused=True)
+        rest = self._rests[secret]
+        rest.until, rest.refused = self._clock() + REFUSED_RESTS, True
 
     def busy(self, secret: Secret, seconds: float) -> None:
-        self._rests[secret] = _Rest(self._clock() + seconds)
+        rest = self._rests[secret]
+        rest.until, rest.refused = self._clock() + seconds, False
 
     def rests(self) -> bool:
         """Whether no key is left to be asked with."""
