@@ -64,6 +64,12 @@ class Channel:
         self._dialect = dialect
         self._keys = KeyRing(spec.keys) if keys is None else keys
         self._level = level
+        self._own = frozenset(name.lower() for name in spec.headers)
+        self._losses = {
+            field: (instead, getattr(DEFAULTS, field))
+            for field, instead in dialect.request_losses.items()
+            if field not in DONE_BY_US
+        }
         self._urls = {public: url_of(spec.base_url, dialect.paths, name) for public, name in spec.models.items()}
 
     def __repr__(self) -> str:
@@ -142,11 +148,12 @@ class Channel:
 
     def _headers(self, key: Secret | None, traceparent: str) -> dict[str, str]:
         """The channel's own headers stand in the place of the format's, in whatever case they are written."""
-        own = {name.lower() for name in self._spec.headers}
         given = headers_for(self._dialect.name, key)
         if traceparent:
-            given = {**given, "traceparent": traceparent}
-        return {**{name: value for name, value in given.items() if name.lower() not in own}, **self._spec.headers}
+            given["traceparent"] = traceparent
+        if not self._own:
+            return given
+        return {**{name: value for name, value in given.items() if name.lower() not in self._own}, **self._spec.headers}
 
     def _read(self, answer: Answer, sent: RerankRequest) -> RerankResponse:
         try:
@@ -175,8 +182,8 @@ class Channel:
         """Of what the caller asked for, what the upstream will never hear of."""
         return [
             f"{field}: not carried by the {self._dialect.name} format"
-            for field, instead in self._dialect.request_losses.items()
-            if field not in DONE_BY_US and getattr(request, field) not in (instead, getattr(DEFAULTS, field))
+            for field, harmless in self._losses.items()
+            if getattr(request, field) not in harmless
         ]
 
 
