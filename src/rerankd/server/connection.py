@@ -9,31 +9,45 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
+from math import inf
 from typing import Any
+from urllib.parse import unquote
 from uuid import uuid4
 
 import httptools
+from starlette.types import Scope
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from rerankd.dialects import root_error
 from rerankd.errors import BadRequest, ClientError, HeadTooLarge, RequestTimeout
 from rerankd.server.cancellation import EXTENSION, HANG_UP, HangUp
+from rerankd.server.exchange import Exchange
 
 MAX_HEAD = 64 * 2**10
 LINGER_BYTES = 2**20
 LINGER_SECONDS = 2.0
 STUCK_SECONDS = 30.0
+NEVER = inf
+ASGI = {"version": "3.0", "spec_version": "2.3"}
 NO_REQUEST = BadRequest("This is no HTTP/1.1 request that can be understood.")
 
 log = logging.getLogger("rerankd.access")
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
+    cycle: Exchange  # type: ignore[assignment]
+    pipeline: deque[Exchange]  # type: ignore[assignment]
+
     def __init__(self, *args: Any, receive_timeout: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._receive_timeout = receive_timeout
         self._hang_up = HangUp()
+        self._extensions = {EXTENSION: {HANG_UP: self._hang_up}}
         self._timer: asyncio.TimerHandle | None = None
+        self._rings = self._due = NEVER
+        self._resting = False
         self._sending: asyncio.TimerHandle | None = None
         self._in_head = True
         self._arriving = False
@@ -45,12 +59,20 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._start_timer()
+        self._end_within(self._receive_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_timer()
+        if self._timer is not None:
+            self._timer.cancel()
         self._stop_watching()
-        super().connection_lost(exc)
+        self.connections.discard(self)
+        if self.cycle is not None:
+            self.cycle.disconnected = not self.cycle.response_complete
+            self.cycle.wake()
+        self.flow.resume_writing()
+        if exc is None:
+            self.transport.close()
+        self.parser = None  # type: ignore[assignment]
         self._hang_up.happens()
 
     def pause_writing(self) -> None:
@@ -62,9 +84,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
-        if self._timer is None:
-            self._start_timer()
-        self._unset_keepalive_if_required()
+        if self._resting or self._due == NEVER:
+            self._end_within(self._receive_timeout)
         self._advanced = False
         self._feed(data)
         # Heads, trailers and chunk extensions have no size of their own, and the parser keeps them whole.
@@ -101,45 +122,82 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._arriving, self._in_head, self._upgrading = True, True, False
         self._unwanted_bytes = 0
-        self._unset_keepalive_if_required()
-        super().on_message_begin()
+        self.url, self.headers, self.expect_100_continue = b"", [], False
 
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():
             self._upgrading = True
             return
         self._in_head, self._advanced = False, True
-        super().on_headers_complete()
-        self.scope["extensions"] = {EXTENSION: {HANG_UP: self._hang_up}}
-        self.cycle.transport = _Gently(self.transport, self)  # type: ignore[assignment]
+        version, before = self.parser.get_http_version(), self.cycle
+        keep_alive = version != "1.0" and self.parser.should_keep_alive()
+        self.cycle = Exchange(self, self._scope(version), keep_alive, self.expect_100_continue)
+        if before is None or before.response_complete:
+            self._run(self.cycle)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft(self.cycle)
+
+    def _scope(self, version: str) -> Scope:
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        return {
+            "type": "http",
+            "asgi": ASGI,
+            "http_version": version,
+            "method": self.parser.get_method().decode("ascii"),
+            "scheme": self.scheme,
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": url.path,
+            "query_string": url.query or b"",
+            "root_path": "",
+            "headers": self.headers,
+            "client": self.client,
+            "server": self.server,
+            "state": self.app_state.copy(),
+            "extensions": self._extensions,
+        }
+
+    def _run(self, exchange: Exchange) -> None:
+        self.tasks.add(self.loop.create_task(exchange.run(self.app)))
 
     def on_body(self, body: bytes) -> None:
         self._advanced = True
-        if self.cycle.response_complete:
+        exchange = self.cycle
+        if exchange.response_complete:
             self._unwanted_bytes += len(body)
             if self._unwanted_bytes > LINGER_BYTES:
                 self.transport.close()
-        super().on_body(body)
+            return
+        exchange.arrived(body)
+        if exchange.size > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
 
     def on_message_complete(self) -> None:
         if self._upgrading:
             return
         self._arriving, self._in_head, self._advanced = False, True, True
-        self._stop_timer()
-        super().on_message_complete()
+        self._due = NEVER
+        if not self.cycle.response_complete:
+            self.cycle.more_body = False
+            self.cycle.wake()
+        elif not self._closing:
+            self._rest()
         if self._closing:
             self.transport.close()
-        elif self.cycle.response_complete and not self.transport.is_closing():
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
 
     def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if self._arriving and not self.transport.is_closing():
-            self._unset_keepalive_if_required()
-            unwanted = not self._in_head and self.cycle.response_complete
-            self._start_timer(min(LINGER_SECONDS, self._receive_timeout) if unwanted else None)
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        unwanted = self._arriving and not self._in_head and self.cycle.response_complete
+        if self.pipeline:
+            self._run(self.pipeline.pop())
+        elif not self._arriving:
+            self._rest()
+        if self._arriving:
+            self._end_within(min(LINGER_SECONDS, self._receive_timeout) if unwanted else self._receive_timeout)
 
     def close_gently(self) -> None:
         """Close once the rest of the request is here: a client that is still sending would lose its answer to a reset."""
@@ -150,20 +208,35 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
-    def _start_timer(self, seconds: float | None = None) -> None:
-        self._stop_timer()
-        self._timer = self.loop.call_later(seconds or self._receive_timeout, self._too_slow)
+    def _rest(self) -> None:
+        """Between two requests."""
+        self._end_within(self.timeout_keep_alive)
+        self._resting = True
 
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _end_within(self, seconds: float) -> None:
+        self._resting = False
+        self._due = self.loop.time() + seconds
+        self._wind()
+
+    def _wind(self) -> None:
+        """The timer rings when it is due or before that: one for each bound of each request would cost more than they do."""
+        if self._due < self._rings:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer, self._rings = self.loop.call_at(self._due, self._ring), self._due
+
+    def _ring(self) -> None:
+        self._rings = NEVER
+        if self._due <= self.loop.time():
+            self._too_slow()
+        else:
+            self._wind()
 
     def _too_slow(self) -> None:
-        self._timer = None
+        self._due = NEVER
         answering = self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body
         if answering or self.pipeline:  # a pipelined request waits for the one before it, and we have stopped reading
-            self._start_timer()
+            self._end_within(self._receive_timeout)
         elif self._arriving:
             self._refuse(RequestTimeout(f"The request did not arrive within {self._receive_timeout:g} s."))
         else:
@@ -189,12 +262,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def _refuse(self, error: ClientError) -> None:
         """Answer what has not been answered, and close; an answer that an earlier request waits for comes first."""
-        self._stop_timer()
+        self._due = NEVER
         if self.transport.is_closing():
             return
         if self.pipeline or (self._in_head and self.cycle is not None and not self.cycle.response_complete):
-            for cycle in (self.cycle, *(queued for queued, _ in self.pipeline)):
-                cycle.keep_alive = False
+            for exchange in (self.cycle, *self.pipeline):
+                exchange.keep_alive = False
             self.flow.pause_reading()
             return
         if not self._in_head and self.cycle is not None and self.cycle.response_started:
@@ -211,17 +284,3 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         log.info("%d no whole request %s", status, request_id)
         self.transport.write(b"".join(lines))
         self.transport.close()
-
-
-class _Gently:
-    """A transport whose `close` lets the client finish."""
-
-    def __init__(self, transport: asyncio.Transport, protocol: BoundedHttpProtocol) -> None:
-        self._transport = transport
-        self._protocol = protocol
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def close(self) -> None:
-        self._protocol.close_gently()
