@@ -134,7 +134,7 @@ class ChannelRoutes:
         work = detect(body.base_url, body.api_key, self._application.client, body.allow_private, body.model)
         try:
             async with asyncio.timeout(DETECTION):
-                findings = await unless_disconnected(request, work)
+                findings = await unless_disconnected(request.scope, request.receive, work)
         except TimeoutError:
             raise DeadlineExceeded(f"The upstream was not known after {DETECTION} seconds.") from None
         except BadSettings as error:

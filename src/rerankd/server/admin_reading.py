@@ -19,7 +19,7 @@ from rerankd.channels.keys import Secret
 from rerankd.dialects.decoding import decode
 from rerankd.errors import BadRequest, BadSettings, ClientError, Conflict, UnknownField, UnsupportedMedia
 from rerankd.server.admin_route import JSON
-from rerankd.server.bodies import read_body
+from rerankd.server.bodies import by_name, read_body
 
 LARGEST_BODY = 2**18
 LONGEST_SECRET = 4096
@@ -44,7 +44,7 @@ async def read(request: Request, kind: type[Kind], expected: Mapping[str, str]) 
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
         raise UnsupportedMedia("Send the body with `content-type: application/json`.")
-    body = await read_body(request, LARGEST_BODY)
+    body = await read_body(by_name(request.scope["headers"]), request.receive, LARGEST_BODY)
     decoder = msgspec.json.Decoder(kind, dec_hook=_secret)
     try:
         return decoder.decode(body)

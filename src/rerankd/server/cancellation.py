@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope
 
 Answer = TypeVar("Answer")
 
@@ -35,13 +36,15 @@ class HangUp:
         self._tell = listener
 
 
-async def unless_disconnected(request: Request, work: Coroutine[Any, Any, Answer]) -> Answer:
+def unless_disconnected(
+    scope: Scope, receive: Receive, work: Coroutine[Any, Any, Answer]
+) -> Coroutine[Any, Any, Answer]:
     """What `work` returns. Raises `ClientDisconnect`, with the work cancelled, when the client hangs up first.
 
     The request's body must have been read: what comes after it can only be the end.
     """
-    hang_up = request.scope.get("extensions", {}).get(EXTENSION, {}).get(HANG_UP)
-    return await (_asked(request, work) if hang_up is None else _told(hang_up, work))
+    hang_up = scope.get("extensions", {}).get(EXTENSION, {}).get(HANG_UP)
+    return _asked(receive, work) if hang_up is None else _told(hang_up, work)
 
 
 async def _told(hang_up: HangUp, work: Coroutine[Any, Any, Answer]) -> Answer:
@@ -61,10 +64,10 @@ async def _told(hang_up: HangUp, work: Coroutine[Any, Any, Answer]) -> Answer:
         hang_up.tell(None)
 
 
-async def _asked(request: Request, work: Coroutine[Any, Any, Answer]) -> Answer:
+async def _asked(receive: Receive, work: Coroutine[Any, Any, Answer]) -> Answer:
     """Under another server, which has to be asked all the while."""
     working = asyncio.ensure_future(work)
-    hanging_up = asyncio.ensure_future(_disconnected(request))
+    hanging_up = asyncio.ensure_future(_disconnected(receive))
     try:
         await asyncio.wait({working, hanging_up}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
@@ -76,6 +79,6 @@ async def _asked(request: Request, work: Coroutine[Any, Any, Answer]) -> Answer:
             working.cancel()
 
 
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
         pass

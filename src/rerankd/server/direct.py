@@ -8,22 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
-
-from rerankd.server.rerank import RerankEndpoint
 
 
 class Direct:
-    def __init__(self, endpoints: Mapping[str, RerankEndpoint], app: ASGIApp) -> None:
+    def __init__(self, endpoints: Mapping[str, ASGIApp], app: ASGIApp) -> None:
         """`endpoints` by their exact paths; `app` answers all others."""
         self._endpoints = endpoints
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         endpoint = self._endpoints.get(scope.get("path", "")) if scope.get("method") == "POST" else None
-        if endpoint is None:
-            await self._app(scope, receive, send)
-            return
-        response = await endpoint.answer(Request(scope, receive))
-        await response(scope, receive, send)
+        await (endpoint or self._app)(scope, receive, send)

@@ -62,7 +62,7 @@ def create_app(application: Application) -> FastAPI:
         route.path: RerankEndpoint(application, route, readiness, keys)
         for route in _strict_ones_known(rerank_routes(), settings)
     }
-    app.router.routes[:0] = [Route(path, endpoint.answer, methods=["POST"]) for path, endpoint in endpoints.items()]
+    app.router.routes[:0] = [Route(path, endpoint, methods=["POST"]) for path, endpoint in endpoints.items()]
     closed = APIRouter(dependencies=[Depends(keys)])
     closed.include_router(closed_handshakes(application))
     app.include_router(closed)

@@ -6,8 +6,10 @@ on a path. There is nobody called anonymous: a caller is whoever brought a good 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from ipaddress import IPv6Address, ip_address
+from typing import Any
 
 from starlette.requests import Request
 
@@ -17,6 +19,8 @@ from rerankd.errors import BadSettings, Forbidden, StoreUnavailable, Unauthentic
 from rerankd.server.known_keys import UNKNOWN, KeySource, KnownKey, KnownKeys, Nothing
 from rerankd.settings import Settings
 
+Asked = Mapping[str, Any]
+"""A request's scope, or the request, which is a mapping of that."""
 HEADERS = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"})
 MOST_BROUGHT = 4
 """Keys of one request that are looked at."""
@@ -77,13 +81,13 @@ class KeyCheck:
     async def __call__(self, request: Request) -> None:
         request.state.caller = await self.caller(request)
 
-    def cached(self, request: Request) -> Caller | Nothing | None:
+    def cached(self, request: Asked) -> Caller | Nothing | None:
         """As `caller`, without waiting for anything; `UNKNOWN` where it would have to. Raises as the class says."""
         if self._stored is not None and self._stored.due:
             return UNKNOWN
         return self._identified(request, "rank") if self.needed else None
 
-    async def caller(self, request: Request) -> Caller | None:
+    async def caller(self, request: Asked) -> Caller | None:
         """Who may rank: None where no key is asked for, and then whatever key is brought is passed over."""
         found = self.cached(request)
         if found is not UNKNOWN:
@@ -91,7 +95,7 @@ class KeyCheck:
         await self.look()
         return await self._looked_up(request, "rank") if self.needed else None
 
-    async def admin(self, request: Request) -> Caller:
+    async def admin(self, request: Asked) -> Caller:
         """Who may use /admin, by its key."""
         await self.look()
         found = self._identified(request, "admin")
@@ -121,7 +125,7 @@ class KeyCheck:
     def _made(self) -> bool:
         return self._stored is not None and self._stored.made
 
-    def _identified(self, request: Request, scope: Scope) -> Caller | Nothing:
+    def _identified(self, request: Asked, scope: Scope) -> Caller | Nothing:
         """By the first key that is known."""
         for key in _some(request):
             found = self._static(key)
@@ -134,7 +138,7 @@ class KeyCheck:
                 return _allowed(found, request, scope)
         raise Unauthenticated(NOT_VALID)
 
-    async def _looked_up(self, request: Request, scope: Scope) -> Caller:
+    async def _looked_up(self, request: Asked, scope: Scope) -> Caller:
         for key in _some(request):
             found = self._static(key)
             if found is None and self._stored is not None:
@@ -147,7 +151,7 @@ class KeyCheck:
         return next((known for secret, known in self._statics if same(key, secret)), None)
 
 
-def _allowed(known: KnownKey, request: Request, scope: Scope) -> Caller:
+def _allowed(known: KnownKey, request: Asked, scope: Scope) -> Caller:
     if known.scope != scope:
         raise Forbidden(WRONG_SCOPE[scope])
     if known.networks and not _within(known, request):
@@ -155,9 +159,10 @@ def _allowed(known: KnownKey, request: Request, scope: Scope) -> Caller:
     return known.caller
 
 
-def _within(known: KnownKey, request: Request) -> bool:
+def _within(known: KnownKey, request: Asked) -> bool:
+    client = request.get("client")
     try:
-        address = ip_address(request.client.host if request.client else "")
+        address = ip_address(client[0] if client else "")
     except ValueError:
         return False
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
@@ -165,17 +170,17 @@ def _within(known: KnownKey, request: Request) -> bool:
     return any(address in network for network in known.networks)
 
 
-def _some(request: Request) -> list[bytes]:
+def _some(request: Asked) -> list[bytes]:
     keys = keys_of(request)
     if not keys:
         raise Unauthenticated(NONE_SENT)
     return keys
 
 
-def keys_of(request: Request) -> list[bytes]:
+def keys_of(request: Asked) -> list[bytes]:
     """What a request brings as keys: `Authorization` with or without Bearer, or one of the others; empty is none."""
     keys = []
-    for name, value in request.scope["headers"]:
+    for name, value in request["headers"]:
         if name in HEADERS:
             key = value.strip()
             if key[:6].lower() == b"bearer" and key[6:7] in (b" ", b""):

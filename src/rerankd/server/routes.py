@@ -14,7 +14,7 @@ from msgspec import UNSET, UnsetType
 from rerankd.dialects.base import Dialect
 from rerankd.dialects.directory import DIALECTS
 
-Headers = Mapping[str, str]
+Headers = Mapping[bytes, bytes]
 Choose = Callable[[Headers, bytes], Dialect]
 
 DOUBLED = "the base URL ends in /v1, and the client adds its own: leave it out of the base URL"
@@ -67,7 +67,7 @@ def _at_the_root() -> Iterator[RerankRoute]:
     tei, pinecone = DIALECTS["tei"], DIALECTS["pinecone"]
 
     def of_three(headers: Headers, body: bytes) -> Dialect:
-        if "x-pinecone-api-version" in headers:
+        if b"x-pinecone-api-version" in headers:
             return pinecone
         return tei if has_texts(body) else local
 
