@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hmac
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,6 +51,11 @@ def test_a_hash_depends_on_all_of_the_key_and_all_of_the_pepper() -> None:
     assert same(one, digest_of(A_KEY, PEPPER))
     assert not same(one, digest_of(A_KEY[:-1], PEPPER))
     assert not same(one, digest_of(A_KEY, PEPPER[:-1] + b"q"))
+
+
+@given(st.binary(max_size=200), st.binary(min_size=32, max_size=200))
+def test_a_hash_is_the_hmac_of_the_standard(key: bytes, pepper: bytes) -> None:
+    assert digest_of(key, pepper) == hmac.digest(pepper, key, "sha256")
 
 
 @pytest.mark.parametrize("pepper", [b"", b"p" * 31])

@@ -148,7 +148,10 @@ class KeyCheck:
         raise Unauthenticated(NOT_VALID)
 
     def _static(self, key: bytes) -> KnownKey | None:
-        return next((known for secret, known in self._statics if same(key, secret)), None)
+        for secret, known in self._statics:
+            if same(key, secret):
+                return known
+        return None
 
 
 def _allowed(known: KnownKey, request: Asked, scope: Scope) -> Caller:

@@ -87,14 +87,12 @@ class KnownKeys:
 
     def get(self, key: bytes) -> KnownKey | Nothing | None:
         """None where it is no key that is good now. It never waits."""
-        if id_of(key) is None:
-            return None
-        if self._version is None:
-            return UNKNOWN
         digest = self._source.digest(key)
         known = self._known.get(digest)
         if known is None:
-            return None if self._refused.get(digest, 0.0) > monotonic() else UNKNOWN
+            if id_of(key) is None or self._refused.get(digest, 0.0) > monotonic():
+                return None
+            return UNKNOWN
         if monotonic() - self._confirmed > GOES_ON:
             return UNKNOWN
         return known if known.until > time() else None
