@@ -9,7 +9,6 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from http import HTTPStatus
-from itertools import chain
 from typing import Protocol
 
 from starlette.types import ASGIApp, Message, Scope
@@ -23,6 +22,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode() for status in HTTPStatus}
 FAILED = b"Internal Server Error"
 WITHOUT_BODY = (204, 304)
+CR, LF, NUL = 13, 10, 0
 
 
 class Connection(Protocol):
@@ -130,17 +130,19 @@ class Exchange:
 
     def _begin(self, status: int, headers: Headers) -> None:
         self.response_started, self._expects_100 = True, False
+        sized = self._scope["method"] == "HEAD" or status in WITHOUT_BODY
+        closes = False
         lines = [*self._connection.server_state.default_headers, *headers]
-        named = dict(lines)
-        if b"close" in named.get(b"connection", b"").lower():
-            self.keep_alive = False
-        elif not self.keep_alive:
-            lines.append((b"connection", b"close"))
-        if b"content-length" in named:
-            self._unsent = int(named[b"content-length"])
-        elif self._scope["method"] != "HEAD" and status not in WITHOUT_BODY:
+        for name, value in lines:
+            if name == b"content-length":
+                self._unsent, sized = int(value), True
+            elif name == b"connection" and b"close" in value.lower():
+                self.keep_alive, closes = False, True
+        if not sized:
             self._chunked = True
             lines.append((b"transfer-encoding", b"chunked"))
+        if not self.keep_alive and not closes:
+            lines.append((b"connection", b"close"))
         self._head = _head(status, lines)
 
     def _write(self, body: bytes, more: bool) -> None:
@@ -179,8 +181,11 @@ class Exchange:
 
 def _head(status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
     """Raises `RuntimeError` where a header would not stay on its line."""
-    said = b"".join(chain.from_iterable(headers))
-    if b"\n" in said or b"\r" in said or b"\0" in said:
+    parts = [STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status]
+    for name, value in headers:
+        parts += (b"\r\n", name, b": ", value)
+    parts.append(b"\r\n\r\n")
+    head, ends = b"".join(parts), len(headers) + 2
+    if head.count(CR) != ends or head.count(LF) != ends or NUL in head:
         raise RuntimeError("A header holds what ends a line.")
-    line = STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status
-    return b"\r\n".join([line, *[b": ".join(header) for header in headers], b"", b""])
+    return head
