@@ -86,7 +86,7 @@ def _line(facts: Facts, level: str) -> Line:
         facts.method,
         word(facts.path),
         facts.status,
-        round(facts.seconds * 1000, 2),
+        _hundredths(facts.seconds * 1000),
     )
     line.documents, line.warnings, line.error = facts.documents, facts.warnings, facts.error
     if facts.model:
@@ -108,11 +108,16 @@ def _note(line: Line, call: Call) -> None:
     if notes.channel:
         line.channel = word(notes.channel)
     if "upstream" in timings:
-        line.upstream_ms = round(timings["upstream"], 2)
+        line.upstream_ms = _hundredths(timings["upstream"])
     if "infer" in timings:
-        line.queue_ms = round(timings.get("queue", 0.0), 2)
-        line.tokenize_ms = round(timings.get("tokenize", 0.0), 2)
-        line.infer_ms = round(timings["infer"], 2)
+        line.queue_ms = _hundredths(timings.get("queue", 0.0))
+        line.tokenize_ms = _hundredths(timings.get("tokenize", 0.0))
+        line.infer_ms = _hundredths(timings["infer"])
+
+
+def _hundredths(milliseconds: float) -> float:
+    """Rounded, at a quarter of what `round` takes."""
+    return int(milliseconds * 100 + 0.5) / 100
 
 
 def _text(line: Line) -> str:
