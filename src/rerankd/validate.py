@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isfinite
+from operator import attrgetter
 
 import msgspec
 
 from rerankd.errors import UpstreamMalformed
 from rerankd.types import RerankRequest, Result
+
+NUMBERS = (int, float)
+INDEX, SCORE = attrgetter("index"), attrgetter("relevance_score")
 
 
 def validate(results: Sequence[Result], request: RerankRequest, keep: int | None = None) -> tuple[Result, ...]:
@@ -21,29 +25,26 @@ def validate(results: Sequence[Result], request: RerankRequest, keep: int | None
     `UpstreamMalformed` when an index is no integer, out of range or double, when a score is not finite, or when there are
     fewer results than `top_n`, `keep` and the documents demand.
     """
-    total = len(request.documents)
+    documents = request.documents
+    total = len(documents)
     wanted = min(request.top_n or total, keep or total, total)
-    seen: set[int] = set()
-    for result in results:
-        _check(result, total, seen)
+    _check(results, total)
     if len(results) < wanted:
         raise UpstreamMalformed(f"The answer holds {len(results)} results where {wanted} were asked for.")
-    ordered = sorted(results, key=lambda result: (-result.relevance_score, result.index))[:wanted]
-    if not request.return_documents:
-        return tuple(result if result.document is None else _without_document(result) for result in ordered)
-    return tuple(msgspec.structs.replace(result, document=request.documents[result.index]) for result in ordered)
+    ordered = sorted(sorted(results, key=INDEX), key=SCORE, reverse=True)[:wanted]  # reversing keeps equals in order
+    if request.return_documents:
+        return tuple([msgspec.structs.replace(each, document=documents[each.index]) for each in ordered])
+    return tuple([each if each.document is None else msgspec.structs.replace(each, document=None) for each in ordered])
 
 
-def _without_document(result: Result) -> Result:
-    return msgspec.structs.replace(result, document=None)
-
-
-def _check(result: Result, total: int, seen: set[int]) -> None:
-    index, score = result.index, result.relevance_score
-    if type(index) is not int or not 0 <= index < total:
-        raise UpstreamMalformed(f"The answer names document {index!r} of {total}.")
-    if index in seen:
-        raise UpstreamMalformed(f"The answer names document {index} twice.")
-    if isinstance(score, bool) or not isinstance(score, int | float) or not isfinite(score):
-        raise UpstreamMalformed(f"The score of document {index} is not a finite number.")
-    seen.add(index)
+def _check(results: Sequence[Result], total: int) -> None:
+    seen: set[int] = set()
+    for result in results:
+        index, score = result.index, result.relevance_score
+        if type(index) is not int or not 0 <= index < total:
+            raise UpstreamMalformed(f"The answer names document {index!r} of {total}.")
+        if index in seen:
+            raise UpstreamMalformed(f"The answer names document {index} twice.")
+        if type(score) is bool or not isinstance(score, NUMBERS) or not isfinite(score):
+            raise UpstreamMalformed(f"The score of document {index} is not a finite number.")
+        seen.add(index)
