@@ -90,6 +90,22 @@ def test_a_model_on_this_machine_alone_needs_no_choice_and_an_alias_is_a_name_fo
     assert nesting(built, "alias") == ["Deadlined", "Coalesced", "Routed", "Named", "Validated"]
 
 
+def test_an_answer_of_a_channel_that_nothing_was_put_to_is_checked_once() -> None:
+    built = pipeline({"m": [remote("c", FakeReranker("m"))]}, {})
+    assert nesting(built, "m") == ["Deadlined", "Coalesced", "Routed", "Fallback", "Guarded", "Retried", "Validated"]
+
+
+@pytest.mark.parametrize(
+    ("options", "scores", "between"),
+    [({"max_documents": 10}, None, "Split"), ({}, MemoryScores(10**6), "Cached")],
+)
+def test_one_that_is_put_together_or_may_have_been_kept_is_checked_again(
+    options: dict[str, Any], scores: MemoryScores | None, between: str
+) -> None:
+    built = pipeline({"m": [remote("c", FakeReranker("m"), **options)]}, {}, scores=scores)
+    assert nesting(built, "m")[4:] == ["Validated", between, "Guarded", "Retried", "Validated"]
+
+
 def test_a_listwise_channel_is_never_split() -> None:
     built = pipeline({"m": [remote("c", FakeReranker("m"), max_documents=1, listwise=True)]}, {})
     assert "Split" not in nesting(built, "m")

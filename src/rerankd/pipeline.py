@@ -114,7 +114,7 @@ def bare(models: Mapping[str, Reranker]) -> Reranker:
 
 
 def order() -> list[str]:
-    """The policies from the outside in, as class names, for a model and for a channel."""
+    """The policies from the outside in, as class names, for a model and for a channel, where everything is configured."""
     accounts = (Permitted, Idempotent, Limited, Metered)
     outside = " > ".join(policy.__name__ for policy in (*accounts, Deadlined, Coalesced, Routed, Fallback))
     local = " > ".join(policy.__name__ for policy in (Validated, Cached))
@@ -158,12 +158,13 @@ def _around(member: Member, model: str, budget: RetryBudget, scores: ScoreStore 
     if isinstance(member, Local):
         identity = f"{LOCAL}:{model} {member.revision}"
         return Validated(_kept(member.reranker, scores, identity, pairwise=member.pairwise, ttl=None))
-    inner: Reranker = Retried(Validated(member.reranker), budget, member.breaker)
-    inner = Guarded(inner, member.breaker)
+    called = Guarded(Retried(Validated(member.reranker), budget, member.breaker), member.breaker)
+    inner: Reranker = called
     if not member.listwise and (member.max_documents or member.max_tokens):
         inner = Split(inner, member.max_documents, member.max_tokens)
     identity = f"{member.name} {model} {member.revision}"  # none of them holds a blank
-    return Validated(_kept(inner, scores, identity, pairwise=False, ttl=member.ttl))
+    inner = _kept(inner, scores, identity, pairwise=False, ttl=member.ttl)
+    return called if inner is called else Validated(inner)  # what was kept, or is put together, is checked again
 
 
 def _kept(inner: Reranker, scores: ScoreStore | None, identity: str, *, pairwise: bool, ttl: float | None) -> Reranker:
