@@ -119,6 +119,19 @@ async def test_another_request_is_another_call(field: str, value: object) -> Non
     assert len(inner.calls) == 2
 
 
+async def test_of_several_requests_with_one_query_each_is_joined_by_its_own_kind() -> None:
+    inner = Held()
+    reranker = Coalesced(inner)
+    asked = [request_for(*texts) for texts in (("a", "b"), ("a", "c"), ("a", "c"), ("a", "b"), ("half \ud800",))]
+    tasks = [await start(reranker, request) for request in asked]
+    assert len(inner.calls) == 3
+    inner.go.set()
+    answers = await asyncio.gather(*tasks)
+    assert answers[0] is answers[3]
+    assert answers[1] is answers[2]
+    assert not reranker._flights
+
+
 async def test_another_owner_is_another_call_and_fields_nobody_reads_are_not() -> None:
     inner = Held()
     reranker = Coalesced(inner)

@@ -1,7 +1,8 @@
 """A reranker that works once for identical requests of one owner that are there at the same time.
 
 Nobody is harmed by the company: a caller that goes away leaves the work to the others, the last one to go ends it, and only
-those join whose deadline the work is sure to see.
+those join whose deadline the work is sure to see. Most requests are alone with their query: only where two have the same
+one is the rest of them compared.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from copy import copy
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import sha256
 from time import monotonic
 
@@ -19,7 +21,8 @@ from rerankd.policies.calls import carry_over
 from rerankd.reranker import Reranker
 from rerankd.types import Call, Notes, RerankRequest, RerankResponse
 
-Key = tuple[asyncio.AbstractEventLoop, str, bytes]
+Key = tuple[asyncio.AbstractEventLoop, str, str]
+"""A loop, because a task can be awaited in its own alone; an owner; a query."""
 
 LONGER = 0.1
 """Work may go on for so much longer than its first caller waits, so that those who come a little later can join."""
@@ -27,11 +30,16 @@ LONGER = 0.1
 
 @dataclass(eq=False)
 class Flight:
-    """Work under way, and those that wait for it."""
+    """Work under way on a request, and those that wait for it."""
 
+    request: RerankRequest
     work: asyncio.Task[RerankResponse]
     call: Call
     callers: set[asyncio.Future[None]] = field(default_factory=set)
+
+    @cached_property
+    def digest(self) -> bytes | None:
+        return _digest(self.request)
 
     def outlasts(self, call: Call) -> bool:
         mine = self.call.deadline
@@ -49,27 +57,29 @@ class Flight:
 class Coalesced:
     def __init__(self, inner: Reranker) -> None:
         self._inner = inner
-        self._flights: dict[Key, Flight] = {}
+        self._flights: dict[Key, list[Flight]] = {}
 
     async def rerank(self, request: RerankRequest, call: Call) -> RerankResponse:
         """The error of work that fails is everybody's."""
-        digest = _digest(request)
-        if digest is None:
-            return await self._inner.rerank(request, call)
-        key = (asyncio.get_running_loop(), call.owner, digest)  # a task can be awaited in its own loop alone
-        flight = self._flights.get(key)
-        if flight is None or not flight.outlasts(call):
-            flight = self._start(key, request, call)
+        key = (asyncio.get_running_loop(), call.owner, request.query)
+        flight = self._joined(key, request, call) or self._start(key, request, call)
         await self._wait(key, flight)
         return flight.result(call.notes)
+
+    def _joined(self, key: Key, request: RerankRequest, call: Call) -> Flight | None:
+        others = self._flights.get(key)
+        digest = None if others is None else _digest(request)
+        if others is None or digest is None:
+            return None
+        return next((flight for flight in others if flight.outlasts(call) and flight.digest == digest), None)
 
     def _start(self, key: Key, request: RerankRequest, call: Call) -> Flight:
         until = call.deadline
         if until is not None:
             until += max(0.0, until - monotonic()) * LONGER
         shared = msgspec.structs.replace(call, deadline=until, notes=Notes())
-        flight = Flight(asyncio.create_task(self._work(request, shared)), shared)
-        self._flights[key] = flight
+        flight = Flight(request, key[0].create_task(self._inner.rerank(request, shared)), shared)
+        self._flights.setdefault(key, []).append(flight)
 
         def ended(work: asyncio.Task[RerankResponse]) -> None:
             self._forget(key, flight)
@@ -81,9 +91,6 @@ class Coalesced:
 
         flight.work.add_done_callback(ended)
         return flight
-
-    async def _work(self, request: RerankRequest, call: Call) -> RerankResponse:
-        return await self._inner.rerank(request, call)
 
     async def _wait(self, key: Key, flight: Flight) -> None:
         """Until the work has ended; the last caller to be cancelled cancels it, and goes when it has ended."""
@@ -99,8 +106,12 @@ class Coalesced:
                 await asyncio.wait({flight.work})
 
     def _forget(self, key: Key, flight: Flight) -> None:
-        if self._flights.get(key) is flight:
-            del self._flights[key]
+        """Nobody joins it from now on; it may be forgotten twice."""
+        flights = self._flights.get(key, [])
+        if flight in flights:
+            flights.remove(flight)
+            if not flights:
+                del self._flights[key]
 
 
 def _digest(request: RerankRequest) -> bytes | None:
