@@ -47,11 +47,11 @@ class Account:
         spent = self.spending is None or (kept and self.spending.idle)
         return not self.running and self.seeding is None and spent and self.second <= second - SPAN
 
-    def used(self, name: str, second: int) -> int:
+    def window(self, name: str) -> Window:
         window = self.windows.get(name)
         if window is None:
             window = self.windows[name] = Window()
-        return window.used(second)
+        return window
 
 
 class MemoryCounters:
@@ -123,24 +123,30 @@ class MemoryCounters:
         second = account.second = int(now)
         asked = asked_of(caller, documents, tokens)
         blocked: dict[str, float] = {}
+        taken: list[tuple[Window, int]] = []
+        allowances: dict[str, Allowance] = {}
+        reset = second + SPAN - now
         for name, limit, amount in asked:
-            if account.used(name, second) + amount > limit:
-                blocked[name] = account.windows[name].wait(now, limit - amount)
+            window = account.window(name)
+            left = limit - window.used(second) - amount
+            if left < 0:
+                blocked[name] = window.wait(now, limit - amount)
+            taken.append((window, amount))
+            allowances[name] = Allowance(limit, left, reset)
         most = caller.limits.concurrency
         if most is not None and account.running >= most:
             blocked["concurrency"] = SOON
-        quotas = account.spending is not None and caller.quotas != NO_QUOTAS
-        if quotas and account.spending is not None:
-            blocked |= account.spending.blocked(caller.quotas, tokens)
+        spending = account.spending if caller.quotas != NO_QUOTAS else None
+        if spending is not None:
+            blocked |= spending.blocked(caller.quotas, tokens)
         if blocked:
-            return refusal(caller, blocked, _allowances(account, asked, now))
-        for name, _, amount in asked:
-            account.windows[name].add(second, amount)
+            return refusal(caller, blocked, _untouched(account, asked, now))
+        for window, amount in taken:
+            window.add(second, amount)
         account.running += 1
-        if quotas and account.spending is not None:
-            account.spending.reserved += tokens
-        allowances = _allowances(account, asked, now)
-        return Reservation("", caller.id, second, tokens, documents, seconds, allowances, quotas)
+        if spending is not None:
+            spending.reserved += tokens
+        return Reservation("", caller.id, second, tokens, documents, seconds, allowances, spending is not None)
 
     def _ended(self, reservation: Reservation, tokens: int) -> Account:
         account = self._accounts[reservation.key_id]  # it is not forgotten while something is under way
@@ -190,7 +196,8 @@ class MemoryCounters:
         return account
 
 
-def _allowances(account: Account, asked: list[tuple[str, int, int]], now: float) -> dict[str, Allowance]:
+def _untouched(account: Account, asked: list[tuple[str, int, int]], now: float) -> dict[str, Allowance]:
+    """What is left where nothing was taken."""
     allowances = {}
     for name, limit, _ in asked:
         window = account.windows[name]

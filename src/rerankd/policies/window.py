@@ -12,19 +12,17 @@ from rerankd.reservations import SPAN
 class Window:
     """It is told the time, in seconds of a clock that never goes back."""
 
-    __slots__ = ("_seconds", "_used")
+    __slots__ = ("_looked", "_seconds", "_used")
 
     def __init__(self) -> None:
         self._seconds: dict[int, int] = {}  # in their order
         self._used = 0
+        self._looked = -1
 
     def used(self, second: int) -> int:
-        seconds = self._seconds
-        while seconds:
-            first = next(iter(seconds))
-            if first > second - SPAN:
-                break
-            self._used -= seconds.pop(first)
+        if second > self._looked:
+            self._looked = second
+            self._forget(second - SPAN)
         return self._used
 
     def add(self, second: int, amount: int) -> None:
@@ -51,3 +49,12 @@ class Window:
     def reset(self, now: float) -> float:
         """Seconds until nothing is used, if nothing else comes."""
         return next(reversed(self._seconds)) + SPAN - now if self._seconds else 0.0
+
+    def _forget(self, last: int) -> None:
+        """All that came up to this second."""
+        seconds = self._seconds
+        while seconds:
+            first = next(iter(seconds))
+            if first > last:
+                break
+            self._used -= seconds.pop(first)
