@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Literal
 
+import msgspec
+
 from rerankd.errors import UpstreamBusy, UpstreamError, UpstreamRefused, UpstreamUnavailable
 from rerankd.policies.recent import Recent
 from rerankd.policies.streak import Streak
@@ -52,8 +54,7 @@ class BreakerState:
     failures: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Permit:
+class Permit(msgspec.Struct, frozen=True, eq=False):
     """One call that was let through, while the breaker was as it was in its `age`."""
 
     age: int
