@@ -100,8 +100,10 @@ def documents_of(
     if not documents:
         raise BadRequest(f"`{param}` {_state(documents)}; it must be {EXPECTED['documents']}.", param=param)
     return tuple(
-        Document(item) if isinstance(item, str) else _document(item, f"{param}[{place}]", rank_fields)
-        for place, item in enumerate(documents)
+        [
+            Document(item) if isinstance(item, str) else _document(item, f"{param}[{place}]", rank_fields)
+            for place, item in enumerate(documents)
+        ]
     )
 
 

@@ -15,7 +15,7 @@ from rerankd.dialects.results import AnswerResult, Count, ObjectResult, document
 from rerankd.types import RerankResponse, Result, Usage
 
 
-class JinaResult(ObjectResult):
+class JinaResult(ObjectResult, gc=False):
     """Document and embedding are there only where they were asked for."""
 
     embedding: list[float] | UnsetType = UNSET
@@ -44,7 +44,7 @@ class LongUsage(msgspec.Struct):
     completion_tokens_details: CompletionTokensDetails = msgspec.field(default_factory=CompletionTokensDetails)
 
 
-class JinaAnswerResult(AnswerResult):
+class JinaAnswerResult(AnswerResult, gc=False):
     embedding: list[float] | None = None
 
 
@@ -74,13 +74,15 @@ def jina_results(response: RerankResponse) -> list[JinaResult]:
 
 def results_of(answers: Sequence[JinaAnswerResult]) -> tuple[Result, ...]:
     return tuple(
-        Result(
-            one.index,
-            one.relevance_score,
-            document_of(one.document),
-            None if one.embedding is None else tuple(one.embedding),
-        )
-        for one in answers
+        [
+            Result(
+                one.index,
+                one.relevance_score,
+                None if one.document is None else document_of(one.document),
+                None if one.embedding is None else tuple(one.embedding),
+            )
+            for one in answers
+        ]
     )
 
 

@@ -18,7 +18,7 @@ Count = int | float
 """A number of things in an upstream's answer: some servers write 12.0."""
 
 
-class ObjectResult(msgspec.Struct):
+class ObjectResult(msgspec.Struct, gc=False):
     """A result whose document is an object, there only where it was asked for."""
 
     index: int
@@ -26,7 +26,7 @@ class ObjectResult(msgspec.Struct):
     document: dict[str, Any] | UnsetType = UNSET
 
 
-class StringResult(msgspec.Struct):
+class StringResult(msgspec.Struct, gc=False):
     """A result whose document is a string, there only where it was asked for."""
 
     index: int
@@ -34,7 +34,7 @@ class StringResult(msgspec.Struct):
     document: str | UnsetType = UNSET
 
 
-class AnswerResult(msgspec.Struct):
+class AnswerResult(msgspec.Struct, gc=False):
     """A result as upstreams write it."""
 
     index: int
@@ -61,7 +61,7 @@ def string_results(response: RerankResponse) -> list[StringResult]:
 
 
 def results_of(answers: Sequence[AnswerResult]) -> tuple[Result, ...]:
-    return tuple(Result(one.index, one.relevance_score, document_of(one.document)) for one in answers)
+    return tuple([Result(one.index, one.relevance_score, document_of(one.document)) for one in answers])
 
 
 def object_of(document: Document) -> dict[str, Any]:
