@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 
 
 class TimeLimit:
-    """Raises `TimeoutError` out of its block after `seconds`, where something waits in it; what waits is cancelled.
+    """Raises `error` out of its block after `seconds`, where something waits in it; what waits is cancelled.
 
         with TimeLimit(2.0): await ...
 
     It is for one block in one task, and is never moved. A cancellation from outside remains one.
     """
 
-    __slots__ = ("_before", "_over", "_seconds", "_task", "_timer")
+    __slots__ = ("_before", "_error", "_over", "_seconds", "_task", "_timer")
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, seconds: float, error: Callable[[], Exception] = TimeoutError) -> None:
+        self._seconds = max(0.0, seconds)
+        self._error = error
         self._over = False
 
     def __enter__(self) -> None:
@@ -33,7 +35,7 @@ class TimeLimit:
     ) -> None:
         self._timer.cancel()
         if self._over and self._task.uncancel() <= self._before and kind is asyncio.CancelledError:
-            raise TimeoutError from error
+            raise self._error() from error
 
     def _end(self) -> None:
         self._over = True
