@@ -30,6 +30,9 @@ class Quotas(msgspec.Struct, frozen=True, kw_only=True):
     day: int | None = None
 
 
+NO_LIMITS, NO_QUOTAS = Limits(), Quotas()
+
+
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """Whose request it is, and what that one may. Without `models`, every model may be used.
 
@@ -39,14 +42,14 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     name: str
     models: tuple[str, ...] = ()
-    limits: Limits = Limits()
-    quotas: Quotas = Quotas()
+    limits: Limits = NO_LIMITS
+    quotas: Quotas = NO_QUOTAS
     namespace: str = ""
     strict: bool = False
 
     @property
     def limited(self) -> bool:
-        return self.limits != Limits() or self.quotas != Quotas()
+        return self.limits != NO_LIMITS or self.quotas != NO_QUOTAS
 
 
 class Allowance(msgspec.Struct, frozen=True):
@@ -77,7 +80,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     response: bytes
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """A row of the ledger: a request that was let in, and what came of it. It is never changed; a correction is another row.
 
     `entry` is ours and unique (UUIDv7, 32 hexadecimal digits); `request_id` is what the caller was told, which may be the

@@ -6,10 +6,11 @@ from calendar import monthrange
 from collections.abc import Mapping
 from math import ceil
 from time import gmtime
+from typing import Protocol
 
 import msgspec
 
-from rerankd.accounts import Allowance, Caller, Period
+from rerankd.accounts import Allowance, Caller, Period, Spent
 from rerankd.errors import QuotaExceeded, RateLimited, TooLarge
 
 WINDOW = 60
@@ -33,6 +34,14 @@ FLAGS = {
     "month": "--quota-month",
     "day": "--quota-day",
 }
+
+
+class SpentSource(Protocol):
+    """The ledger, of which counters are a memory: they are set from it and never the other way round."""
+
+    async def spent(self, key_id: str) -> Spent:
+        """The sums of what is written down. Raises `StoreUnavailable`."""
+        ...
 
 
 class Reservation(msgspec.Struct, frozen=True):

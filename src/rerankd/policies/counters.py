@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from rerankd.accounts import Caller, Spent
+from rerankd.accounts import Caller
 from rerankd.reservations import Refusal, Reservation
-
-
-class SpentSource(Protocol):
-    """The ledger, of which counters are a memory: they are set from it and never the other way round."""
-
-    async def spent(self, key_id: str) -> Spent:
-        """The sums of what is written down. Raises `StoreUnavailable`."""
-        ...
 
 
 class Counters(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rerankd.accounts import Caller, Quotas
+from rerankd.accounts import NO_QUOTAS, Caller
 from rerankd.estimate import estimated_request
 from rerankd.policies.counters import Counters
 from rerankd.reranker import Reranker
@@ -11,7 +11,6 @@ from rerankd.types import LOCAL, Call, RerankRequest, RerankResponse
 
 BEYOND = 60.0
 """Seconds after its deadline for which what a request has taken is kept for it, where its process has died."""
-NO_QUOTAS = Quotas()
 
 
 class Limited:

@@ -11,12 +11,11 @@ import asyncio
 from collections.abc import Callable
 from time import monotonic, time
 
-from rerankd.accounts import Allowance, Caller, Quotas
+from rerankd.accounts import NO_QUOTAS, Allowance, Caller
 from rerankd.errors import RerankError, StoreUnavailable
-from rerankd.policies.counters import SpentSource
 from rerankd.policies.spending import Spending
 from rerankd.policies.window import Window
-from rerankd.reservations import SOON, SPAN, Refusal, Reservation, asked_of, refusal
+from rerankd.reservations import SOON, SPAN, Refusal, Reservation, SpentSource, asked_of, refusal
 
 SEED_EVERY = 5.0
 """Seconds between two readings of a key's sums, where it is in use."""
@@ -26,7 +25,6 @@ STALE = 60.0
 """Seconds after which sums that should have been read again are too old to go by, where there are newer ones."""
 MANY = 10_000
 """Keys, from which on idle ones are looked for."""
-NO_QUOTAS = Quotas()
 
 
 class Account:

@@ -11,12 +11,12 @@ import asyncio
 from collections.abc import Callable
 from math import ceil
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 from uuid import uuid4
 
-from rerankd.accounts import Allowance, Caller, Quotas, Spent
+from rerankd.accounts import NO_QUOTAS, Allowance, Caller
 from rerankd.errors import RerankError, StoreUnavailable
-from rerankd.reservations import PERIODS, SOON, Refusal, Reservation, asked_of, refusal, until_more
+from rerankd.reservations import PERIODS, SOON, Refusal, Reservation, SpentSource, asked_of, refusal, until_more
 from rerankd.store.redis_connection import Pause, RedisConnection
 from rerankd.store.redis_lane import Argument, RedisLane, Script
 from rerankd.store.redis_scripts import BEAT, BEGIN, RESERVE, SEED, SETTLE
@@ -32,13 +32,8 @@ SEED_TRIES, SEED_PATIENCE = 10, 0.02
 """How often, and seconds after which, it is looked whether another process has read the sums by now."""
 SEED_AGAIN = 1.0
 """Seconds without a further try beside the requests after one that did nothing."""
-NO_QUOTAS = Quotas()
 UNKNOWN = [b"unknown"]
 RUN_RESERVE, RUN_SETTLE, RUN_BEGIN, RUN_SEED, RUN_BEAT = map(Script, (RESERVE, SETTLE, BEGIN, SEED, BEAT))
-
-
-class SpentSource(Protocol):
-    async def spent(self, key_id: str) -> Spent: ...
 
 
 class RedisCounters:
