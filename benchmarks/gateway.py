@@ -3,10 +3,10 @@
     python benchmarks/gateway.py [--rounds 5] [--seconds 5] [--only rerankd]
 
 Each has one process and one channel in Jina's format to `static_upstream.py`, and no cache. rerankd checks a stored key
-with every limit and quota there is, and writes its ledger to SQLite, a row for each request, on the disk before the answer;
-so that this has a figure of its own, rerankd runs without any of it, too. LiteLLM checks its master key, and has no
-database. `wrk` sends 10 documents of 200 characters, no request twice, and whether every one of them reached the upstream
-is counted there, as are the rows of the ledger.
+with every limit and quota there is, and keeps its ledger: a row for each request, on the disk before the answer, and soon
+after in SQLite. So that this has a figure of its own, rerankd runs without any of it, too. LiteLLM checks its master key,
+and has no database. `wrk` sends 10 documents of 200 characters, no request twice, and whether every one of them reached the
+upstream is counted there, as are the rows of the ledger.
 wrk is installed from Debian's packages where it is missing, LiteLLM into .venv/bench-litellm (750 MB).
 """
 
@@ -39,6 +39,8 @@ LITELLM = "litellm[proxy]==1.106.2"
 LITELLM_VENV = HERE.parent / ".venv" / "bench-litellm"
 MODEL = "bge"
 CROWD = 8
+ARRIVAL = 5.0
+"""Seconds in which the last rows must have come from the disk into the database."""
 START = 90.0
 """Seconds in which a server must answer."""
 ASKED_RATIO, ASKED_ADDED, ASKED_MEMORY, ASKED_BOOKS = 20.0, 1.0, 130.0, 0.5
@@ -347,7 +349,7 @@ def _measure(wrk: str, script: Path, server: Server, upstream: Server, seconds: 
     reached, sent = _count(upstream) - before, crowd_requests + alone_requests
     if reached < sent:
         sys.exit(f"{server.name} answered {sent} requests, of which {reached} reached the upstream: not comparable.")
-    if server.books is not None and _rows(server) - rows < sent:
+    if server.books is not None and not _has_rows(server, rows + sent):
         sys.exit(f"{server.name} answered {sent} requests, and its ledger has {_rows(server) - rows} rows of them.")
     server.crowd.append(crowd)
     server.alone.append(alone)
@@ -362,6 +364,14 @@ def _rows(server: Server) -> int:
         return 0
     with contextlib.closing(sqlite3.connect(f"file:{server.books}?mode=ro", uri=True)) as books:
         return int(books.execute("SELECT count(*) FROM ledger WHERE status = 200").fetchone()[0])
+
+
+def _has_rows(server: Server, wanted: int) -> bool:
+    """Whether its database has so many; the last are on their way there for a moment."""
+    until = monotonic() + ARRIVAL
+    while _rows(server) < wanted and monotonic() < until:
+        sleep(0.1)
+    return _rows(server) >= wanted
 
 
 def _run(wrk: str, script: Path, server: Server, connections: int, seconds: int, run: str) -> tuple[Run, int]:

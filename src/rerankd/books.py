@@ -58,7 +58,7 @@ class AuditLog(Protocol):
 
 
 class Ledger(Protocol):
-    """What is asked of `store.ledger.SqliteLedger` and `store.spooled_ledger.SpooledLedger`."""
+    """What is asked of `store.ledger.StoredLedger`."""
 
     async def open(self) -> None: ...
     async def record(self, entry: Entry, *, others: bool = ...) -> int: ...

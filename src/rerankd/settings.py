@@ -17,7 +17,18 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from rerankd.errors import BadSettings
-from rerankd.setting_values import MICROS, Amount, DatabaseUrl, Key, ModelName, Network, RedisUrl, SecretKey, Size
+from rerankd.setting_values import (
+    MICROS,
+    SQLITE,
+    Amount,
+    DatabaseUrl,
+    Key,
+    ModelName,
+    Network,
+    RedisUrl,
+    SecretKey,
+    Size,
+)
 from rerankd.types import BUILTIN
 
 PREFIX = "RERANKD_"
@@ -50,9 +61,10 @@ class ServerSettings(Section):
         SecretStr("sqlite:///rerankd.db"),
         description="Where keys, the ledger and stored channels are kept: sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME.",
     )
-    spool: Path = Field(
-        Path("rerankd-spool.db"),
-        description="With PostgreSQL: the file in which the ledger's rows wait until they are there.",
+    spool: Path | None = Field(
+        None,
+        description="The folder that holds the ledger's rows until they are in the database; "
+        "beside SQLite's file FILE it is FILE-spool, else ./rerankd-spool.",
     )
     redis: RedisUrl | None = Field(
         None,
@@ -65,6 +77,12 @@ class ServerSettings(Section):
     strict: tuple[str, ...] = Field(
         (), description="Paths, such as /v2/rerank, on which a field that the format does not have is refused with 422."
     )
+
+    @property
+    def spool_folder(self) -> Path:
+        """As it was chosen, or where it is by default."""
+        url = self.database.get_secret_value()
+        return self.spool or Path(f"{url.removeprefix(SQLITE)}-spool" if url.startswith(SQLITE) else "rerankd-spool")
 
 
 class AuthSettings(Section):

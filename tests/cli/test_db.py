@@ -11,9 +11,9 @@ import psycopg
 import pytest
 
 from rerankd.cli import db
+from rerankd.settings import Settings
 from rerankd.store.database import Database, blocking
-from rerankd.store.ledger import SqliteLedger
-from rerankd.store.spooled_ledger import SpooledLedger
+from rerankd.store.ledger import StoredLedger
 from tests.cli.conftest import Run
 from tests.store import postgres_server as postgres
 from tests.store.entries import entry
@@ -36,13 +36,11 @@ def _configured(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 async def _written(url: str, folder: Path) -> None:
     database = Database(url)
     await database.upgrade()
-    file = database.file
-    ledger = SpooledLedger(database, folder / "rerankd-spool.db") if file is None else SqliteLedger(file)
+    ledger = StoredLedger(database, Settings.parse({"server": {"database": url}}).server.spool_folder)
     await ledger.open()
     for channel in ("jina", "jina", "a-channel-with-quite-a-long-name"):
         ledger.note(entry(channel=channel, model="BAAI/bge-reranker-v2-m3", key_id="aB3dE6gH"))
-    if isinstance(ledger, SpooledLedger):
-        await ledger.stop()
+    await ledger.stop()
     ledger.close()
 
 

@@ -14,7 +14,6 @@ import asyncio
 import faulthandler
 import os
 import signal
-import sqlite3
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -23,9 +22,8 @@ from rerankd.accounts import Entry
 from rerankd.cli.main import main
 from rerankd.policies import limited, memory_counters
 from rerankd.store import redis_counters
-from rerankd.store.ledger import SqliteLedger
+from rerankd.store.ledger import StoredLedger
 from rerankd.store.spool import Batch, Spool
-from rerankd.store.spooled_ledger import SpooledLedger
 
 WHAT_SERVING_NEEDS = (
     "rerankd.app", "rerankd.server.http", "rerankd.server.serving", "rerankd.store.channels", "rerankd.store.database",
@@ -35,28 +33,27 @@ WHAT_SERVING_NEEDS = (
 LATE = 0.3
 """Seconds after which a careless ledger writes a row."""
 
-next_of = Spool._next
+next_of = Spool.next
 
 
-async def _not_waiting(self: SqliteLedger | SpooledLedger, entry: Entry, *, others: bool = False) -> int:
+async def _not_waiting(self: StoredLedger, entry: Entry, *, others: bool = False) -> int:
     asyncio.get_running_loop().call_later(LATE, self.note, entry)
     return 0
 
 
-def _forgetting(self: Spool, connection: sqlite3.Connection, most: int) -> Batch:
-    batch = next_of(self, connection, most)
+async def _forgetting(self: Spool, most: int) -> Batch:
+    batch = await next_of(self, most)
     if batch.rows:
-        self._forget(connection, batch.rows)
+        self.forget(batch.rows)
     return batch
 
 
 def _careless() -> None:
-    SqliteLedger.record = _not_waiting  # type: ignore[method-assign]
-    SpooledLedger.record = _not_waiting  # type: ignore[method-assign]
+    StoredLedger.record = _not_waiting  # type: ignore[method-assign]
 
 
 def _hasty() -> None:
-    Spool._next = _forgetting  # type: ignore[method-assign]
+    Spool.next = _forgetting  # type: ignore[method-assign]
 
 
 def _hurried() -> None:

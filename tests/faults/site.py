@@ -19,7 +19,7 @@ from rerankd.store.check import check
 from rerankd.store.database import Database
 from rerankd.store.key_records import NewKey
 from rerankd.store.keys import KeyStore
-from rerankd.store.spooled_ledger import SpooledLedger
+from rerankd.store.ledger import StoredLedger
 from rerankd.store.sums import SumKey, Sums
 from tests.faults.traffic import CLIENTS, PATIENCE, Traffic, client
 from tests.store.adding import sums_of
@@ -64,7 +64,7 @@ class Site:
 
     @property
     def spool(self) -> Path:
-        return self.folder / "spool.db"
+        return self.folder / "spool"
 
     def configure(self) -> Path:
         config = self.folder / "rerankd.toml"
@@ -160,10 +160,8 @@ async def under_load(servers: Nursery, traffic: Traffic) -> AsyncIterator[Server
 
 async def replay(site: Site) -> None:
     """What waits in the spool is brought into the database, as the next server would."""
-    if site.postgres is None:
-        return
     database = Database(site.database)
-    ledger = SpooledLedger(database, site.spool)
+    ledger = StoredLedger(database, site.spool)
     await ledger.open()
     settled = await ledger.settled(2 * PATIENCE)
     await ledger.stop()

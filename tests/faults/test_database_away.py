@@ -45,7 +45,7 @@ class Server:
 
 
 def configured(folder: Path, database: str, redis: RedisServer | None) -> Path:
-    lines = [f'database = "{database}"', f'spool = "{folder / "spool.db"}"', "port = 0"]
+    lines = [f'database = "{database}"', f'spool = "{folder / "spool"}"', "port = 0"]
     shared = [] if redis is None else [f'redis = "{redis.url}"']
     file = folder / "rerankd.toml"
     head = [f'pepper = "{PEPPER}"', 'models = [{name = "lexical"}]', "[server]"]
@@ -61,7 +61,7 @@ def served(config: Path, count: int = 1) -> Iterator[list[Server]]:
         log = stack.enter_context((config.parent / "log").open("ab"))
         processes = []
         for number in range(count):
-            own = {**environment, "RERANKD_SERVER_SPOOL": str(config.parent / f"spool-{number}.db")}
+            own = {**environment, "RERANKD_SERVER_SPOOL": str(config.parent / f"spool-{number}")}
             command = [*COMMAND, "serve", "--config", str(config), "--json"]
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=own, cwd=config.parent)
             stack.enter_context(process)

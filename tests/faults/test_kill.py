@@ -92,6 +92,7 @@ async def test_a_spool_that_forgets_before_it_has_sent_is_found_out(on_postgres:
     async with nursery(on_postgres, "hasty") as servers, under_load(servers, traffic):
         await asyncio.to_thread(begin)
         await traffic.more()
+        await asyncio.sleep(LONGEST)  # until some of that was to be sent
     await asyncio.to_thread(end)
     with pytest.raises(AssertionError, match="answers were given that are in no row"):
         await check_books(on_postgres, traffic)

@@ -118,7 +118,7 @@ def settings_for(kept: Kept, url: str, collector: str) -> Settings:
             "server": {
                 "port": 0,
                 "database": kept.database,
-                "spool": str(kept.folder / "spool.db"),
+                "spool": str(kept.folder / "spool"),
                 "redis": f"redis://somebody:{SECRETS['redis']}@127.0.0.1:1/0",
                 "strict": ["/v2/rerank"],
             },

@@ -25,8 +25,8 @@ from rerankd.policies.metered import Metered
 from rerankd.policies.prices import Prices
 from rerankd.reranker import Reranker
 from rerankd.store.database import Database
-from rerankd.store.idempotency import InLedger, StoredClaims
-from rerankd.store.ledger import SqliteLedger
+from rerankd.store.idempotency import InDatabase, StoredClaims
+from rerankd.store.ledger import StoredLedger
 from rerankd.types import Call, Document, RerankRequest, RerankResponse, Result, Usage
 from tests.conftest import FakeReranker, request_for
 
@@ -43,14 +43,22 @@ class Place:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.ledger = SqliteLedger(file)
-        self.claims = StoredClaims(InLedger(self.ledger))
+        database = Database(f"sqlite:///{file}")
+        self.ledger = StoredLedger(database, file.with_name("spool"))
+        self.ledgers = [self.ledger]
+        self.claims = StoredClaims(InDatabase(database), ledger=self.ledger)
+
+    async def close(self) -> None:
+        await self.ledger.stop()
+        await asyncio.to_thread(self.ledger.close)
 
     def around(self, inner: Reranker) -> Idempotent:
         return Idempotent(Metered(inner, self.ledger, Prices()), self.claims)
 
-    def charged(self) -> list[tuple[str, int]]:
+    async def charged(self) -> list[tuple[str, int]]:
         """Whose answers are in the ledger, and their tokens."""
+        for ledger in self.ledgers:
+            assert await ledger.settled(FOREVER)
         with sqlite3.connect(self.file) as connection:
             rows = connection.execute("SELECT key_id, tokens FROM ledger WHERE status = 200").fetchall()
         connection.close()
@@ -62,16 +70,19 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
     file = tmp_path / "rerankd.db"
     await Database(f"sqlite:///{file}").upgrade()
     place = Place(file)
+    await place.ledger.open()
     yield place
-    await asyncio.to_thread(place.ledger.close)
+    await place.close()
 
 
 @pytest.fixture
 async def beside(place: Place) -> AsyncIterator[Place]:
     """Another process, which uses the same file."""
     beside = Place(place.file)
+    place.ledgers.append(beside.ledger)
+    await beside.ledger.open()
     yield beside
-    await asyncio.to_thread(beside.ledger.close)
+    await beside.close()
 
 
 class Ranker:
@@ -116,7 +127,7 @@ async def test_the_same_request_gets_the_same_body_bit_for_bit(place: Place, nam
     ]
     assert bodies[0] == bodies[1]
     assert (first.notes.replayed, again.notes.replayed, again.notes.channel) == (False, True, "the-channel")
-    assert (inner.worked, place.charged()) == (1, [("ann", 8)])
+    assert (inner.worked, await place.charged()) == (1, [("ann", 8)])
 
 
 async def test_another_request_under_the_key_is_refused(place: Place) -> None:
@@ -125,7 +136,7 @@ async def test_another_request_under_the_key_is_refused(place: Place) -> None:
     with pytest.raises(IdempotencyMismatch) as refused:
         await reranker.rerank(request_for("b"), call_of())
     assert refused.value.status == 422
-    assert len(place.charged()) == 1
+    assert len(await place.charged()) == 1
 
 
 async def test_two_callers_never_see_each_others_answers(place: Place) -> None:
@@ -134,7 +145,7 @@ async def test_two_callers_never_see_each_others_answers(place: Place) -> None:
     answers = [await reranker.rerank(request_for(), call_of(caller)) for caller in (ANN, BOB, ANN, BOB)]
     assert answers[0] != answers[1]
     assert answers[:2] == answers[2:]
-    assert Counter(key for key, _ in place.charged()) == {"ann": 1, "bob": 1}
+    assert Counter(key for key, _ in await place.charged()) == {"ann": 1, "bob": 1}
 
 
 @pytest.mark.parametrize("call", [call_of(key=None), call_of(caller=None)], ids=["without a key", "in open mode"])
@@ -155,7 +166,7 @@ async def test_who_asks_for_nothing_of_it_is_handed_on_as_he_came(call: Call) ->
 
 
 async def test_of_a_hundred_at_once_one_is_worked_on_and_one_is_charged(place: Place, beside: Place) -> None:
-    inner = FakeReranker(seconds=0.2)
+    inner = FakeReranker(seconds=2.0)
     here, there = place.around(inner), beside.around(inner)
 
     async def outcome(number: int) -> str:
@@ -171,7 +182,7 @@ async def test_of_a_hundred_at_once_one_is_worked_on_and_one_is_charged(place: P
     assert outcomes["409, retry after 1.0"] > 0
     assert outcomes["worked"] + outcomes["replayed"] + outcomes["409, retry after 1.0"] == 100
     assert await outcome(100) == "replayed"
-    assert (len(inner.asked), place.charged()) == (1, [("ann", 7)])
+    assert (len(inner.asked), await place.charged()) == (1, [("ann", 7)])
 
 
 async def test_what_failed_is_worked_on_again(place: Place) -> None:
@@ -190,7 +201,7 @@ async def test_what_failed_is_worked_on_again(place: Place) -> None:
     again = call_of()
     await reranker.rerank(request_for(), again)
     assert not again.notes.replayed
-    assert len(place.charged()) == 1
+    assert len(await place.charged()) == 1
 
 
 async def test_who_hung_up_while_it_was_worked_on_gets_a_fresh_try(place: Place) -> None:
@@ -204,7 +215,7 @@ async def test_who_hung_up_while_it_was_worked_on_gets_a_fresh_try(place: Place)
     again = call_of()
     await place.around(FakeReranker()).rerank(request_for(), again)
     assert not again.notes.replayed
-    assert len(place.charged()) == 1
+    assert len(await place.charged()) == 1
 
 
 class Held:
@@ -262,7 +273,7 @@ async def test_who_hung_up_while_the_ledger_wrote_gets_the_finished_answer_and_o
     again = call_of()
     await place.around(inner).rerank(request_for(), again)
     assert again.notes.replayed
-    assert (inner.worked, len(place.charged())) == (1, 1)
+    assert (inner.worked, len(await place.charged())) == (1, 1)
 
 
 async def test_an_answer_that_the_ledger_still_has_on_its_way_keeps_the_claim_for_it(place: Place) -> None:

@@ -17,7 +17,7 @@ from rerankd.store.audit import AuditLog
 from rerankd.store.channels import ChannelStore
 from rerankd.store.database import Database, blocking
 from rerankd.store.keys import KeyStore
-from rerankd.store.ledger import SqliteLedger
+from rerankd.store.ledger import StoredLedger
 from rerankd.store.usage import UsageBook
 from tests.server.conftest import settings
 
@@ -25,6 +25,7 @@ SECRET = "a random text, or so it is hoped: 0123456789"
 ADMIN = {"authorization": "Bearer the-admins-key"}
 ACTOR = "RERANKD_ADMIN_KEY (static-admin)"
 API = "/admin/api"
+SOON = 20.0
 
 
 class Keeping:
@@ -34,12 +35,12 @@ class Keeping:
         url = f"sqlite:///{folder / 'rerankd.db'}"
         self.database = Database(url)
         blocking(self.database.upgrade)
-        self.ledger = SqliteLedger(folder / "rerankd.db")
+        self.ledger = StoredLedger(self.database, folder / "spool")
         self.keys = KeyStore(self.database, SECRET)
         books = Books(
             channels=ChannelStore(self.database, SECRET),
             keys=self.keys,
-            usage=UsageBook(self.database),
+            usage=UsageBook(self.database, self.ledger),
             ledger=self.ledger,
             audit=AuditLog(self.database),
         )
@@ -61,6 +62,7 @@ class Keeping:
     def record(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
             self.call(self.ledger.record, entry)
+        assert self.call(self.ledger.settled, SOON)
 
 
 @contextmanager

@@ -40,7 +40,7 @@ def test_a_key_is_made_and_shown_once(here: Keeping, caplog: pytest.LogCaptureFi
     again = here.client.post(f"{KEYS}/me/rotate", json={"overlap_seconds": 60}).json()
     others = [here.client.get(KEYS).text, here.client.get("/admin/api/audit").text, caplog.text]
     others.append(here.client.patch(f"{KEYS}/me", json={"strict": True}).text)
-    kept = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    kept = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
     for one in (secret, again["key"]):
         assert [text for text in others if one in text or one[14:40] in text] == []
         assert one.encode() not in kept

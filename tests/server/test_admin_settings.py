@@ -55,7 +55,7 @@ def test_each_has_its_value_its_default_and_its_source(settings_of: dict[str, di
         ("server.port", 8002, 8000, "environment"),
         ("server.deadline", 7.0, 60.0, "command line"),
         ("server.host", "127.0.0.2", "127.0.0.1", "command line"),
-        ("server.spool", "rerankd-spool.db", "rerankd-spool.db", "default"),
+        ("server.spool", None, None, "default"),
         ("models", [], [], "default"),
         ("prices", {"m": {"per_million_tokens": "0.02", "per_thousand_searches": "0"}}, {}, "file"),
         ("api_key", None, None, "default"),

@@ -17,10 +17,9 @@ from rerankd.store.check import Difference, Findings, check, repair
 from rerankd.store.database import Database
 from rerankd.store.key_records import NewKey
 from rerankd.store.keys import KeyStore
-from rerankd.store.ledger import SqliteLedger
+from rerankd.store.ledger import StoredLedger
 from rerankd.store.reconcile import Line, Used, reconcile
 from rerankd.store.spool import Spool
-from rerankd.store.spooled_ledger import SpooledLedger
 from tests.store.entries import DAY_MS, NOON, entries, entry
 
 DAY = "2026-11-21"
@@ -32,17 +31,15 @@ class Kept:
     def __init__(self, url: str, folder: Path) -> None:
         self.url = url
         self.database = Database(url)
-        self.spool = folder / "spool.db"
+        self.spool = folder / "spool"
 
     async def write(self, rows: Sequence[Entry], *, forget: int | None = None) -> None:
         await self.database.upgrade()
-        file = self.database.file
-        ledger = SpooledLedger(self.database, self.spool) if file is None else SqliteLedger(file)
+        ledger = StoredLedger(self.database, self.spool)
         await ledger.open()
         for row in rows:
             ledger.note(row)
-        if isinstance(ledger, SpooledLedger):
-            await ledger.stop()
+        await ledger.stop()
         if forget is not None:
             await ledger.forget(forget)
         ledger.close()

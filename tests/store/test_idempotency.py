@@ -4,7 +4,6 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from time import time
 
@@ -21,12 +20,10 @@ from rerankd.store.idempotency import (
     LONGER,
     Execute,
     InDatabase,
-    InLedger,
     StoredClaims,
     Transactions,
     kept,
 )
-from rerankd.store.ledger import SqliteLedger
 from tests.policies.upstream import Clock
 
 ASKED, OTHER = b"a" * 32, b"b" * 32
@@ -54,36 +51,14 @@ class Keeping:
         await complete(self.database, "ann", "key", holder, response, self.clock.now)
 
 
-@asynccontextmanager
-async def beside_ledgers(file: Path) -> AsyncIterator[Keeping]:
-    """As it is used with SQLite."""
-    database = Database(f"sqlite:///{file}")
-    await database.upgrade()
-    ledgers = [SqliteLedger(file), SqliteLedger(file)]
-    yield Keeping(database, *map(InLedger, ledgers))
-    for ledger in ledgers:
-        await asyncio.to_thread(ledger.close)
-
-
-@asynccontextmanager
-async def in_postgres(url: str) -> AsyncIterator[Keeping]:
-    databases = [Database(url), Database(url)]
+@pytest.fixture
+async def keeping(database_url: str) -> AsyncIterator[Keeping]:
+    databases = [Database(database_url), Database(database_url)]
     for database in databases:
         await database.upgrade()
     yield Keeping(databases[0], *map(InDatabase, databases))
     for database in databases:
         await database.close()
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def keeping(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Keeping]:
-    of_kind = (
-        beside_ledgers(tmp_path / "rerankd.db")
-        if request.param == "sqlite"
-        else in_postgres(request.getfixturevalue("postgres_url"))
-    )
-    async with of_kind as keeping:
-        yield keeping
 
 
 async def test_the_first_works_the_others_wait_and_then_have_its_answer(keeping: Keeping) -> None:

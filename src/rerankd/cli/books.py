@@ -7,18 +7,17 @@ from collections.abc import Callable, Coroutine
 from time import monotonic
 from typing import Any, TypeVar
 
-from rerankd.books import Books, ClaimBook, Ledger
+from rerankd.books import Books
 from rerankd.errors import BadSettings, EngineError, StoreUnavailable
 from rerankd.secret import Secret
 from rerankd.settings import Settings
 from rerankd.store.audit import AuditLog
 from rerankd.store.channels import ChannelStore
 from rerankd.store.database import Database, blocking
-from rerankd.store.idempotency import InDatabase, InLedger, StoredClaims
+from rerankd.store.idempotency import InDatabase, StoredClaims
 from rerankd.store.key_records import KeyState
 from rerankd.store.keys import KeyStore
-from rerankd.store.ledger import SqliteLedger
-from rerankd.store.spooled_ledger import SpooledLedger
+from rerankd.store.ledger import StoredLedger
 from rerankd.store.usage import UsageBook
 
 log = logging.getLogger("rerankd.store")
@@ -83,19 +82,12 @@ class Shelf:
 
 def _books(settings: Settings, database: Database, keys: KeyStore) -> Books:
     secret_key = None if settings.secret_key is None else settings.secret_key.get_secret_value()
-    ledger: Ledger | None = None
-    claims: ClaimBook | None = None
-    if settings.ledger.enabled and database.file is not None:
-        ledger = sqlite = SqliteLedger(database.file)
-        claims = StoredClaims(InLedger(sqlite))
-    elif settings.ledger.enabled:
-        ledger = SpooledLedger(database, settings.server.spool)
-        claims = StoredClaims(InDatabase(database))
+    ledger = StoredLedger(database, settings.server.spool_folder) if settings.ledger.enabled else None
     return Books(
         channels=ChannelStore(database, secret_key),
         keys=keys,
-        usage=UsageBook(database),
+        usage=UsageBook(database, ledger),
         ledger=ledger,
-        claims=claims,
+        claims=None if ledger is None else StoredClaims(InDatabase(database), ledger=ledger),
         audit=AuditLog(database),
     )

@@ -68,11 +68,11 @@ def check_ledger(
     pepper = None if settings.pepper is None else settings.pepper.get_secret_value()
 
     async def checked() -> tuple[Findings, list[str]]:
-        found = await check(database, settings.server.spool, pepper)
+        found = await check(database, settings.server.spool_folder, pepper)
         days = sorted({difference.day for difference in found.differences}) if mend else []
         if days:
             await repair(database, days, ACTOR)
-            found = await check(database, settings.server.spool, pepper)
+            found = await check(database, settings.server.spool_folder, pepper)
         return found, days
 
     found, repaired = _done(database, checked)
@@ -138,7 +138,7 @@ def _as_json(database: Database, found: Findings, repaired: Sequence[str]) -> di
         "rows": found.rows,
         "differences": [asdict(difference) for difference in found.differences],
         "twice": list(found.twice),
-        "spools": [{**asdict(spool), "file": str(spool.file)} for spool in found.spools],
+        "spools": [{**asdict(spool), "folder": str(spool.folder)} for spool in found.spools],
         "problems": list(found.problems),
         "repaired": list(repaired),
     }
@@ -157,7 +157,7 @@ def _line_as_json(line: Line) -> dict[str, Any]:
 def _show(found: Findings, repaired: Sequence[str]) -> None:
     if repaired:
         typer.echo(f"The sums of {', '.join(repaired)} were set to what the rows come to.")
-    waiting = f"; {found.waiting:,} more in the spool, not sent yet" if found.waiting else ""
+    waiting = f"; {found.waiting:,} more are safe in the spool, on their way" if found.waiting else ""
     if found.well:
         typer.echo(f"All is well: {_counted(found.rows, 'row')}, each there once, and the sums are theirs{waiting}.")
         return
@@ -168,7 +168,11 @@ def _show(found: Findings, repaired: Sequence[str]) -> None:
     for spool in found.spools:
         if spool.rejected:
             refused = _counted(spool.rejected, "row")
-            typer.echo(f"Refused by the database: {refused}, kept in {spool.file} (rejected).")
+            typer.echo(f"Refused by the database: {refused}, kept in {spool.rejects}.")
+        if spool.damaged:
+            typer.echo(
+                f"Damaged on the disk: {_counted(spool.damaged, 'file')} in {spool.folder}, of which rows are lost."
+            )
     if found.differences:
         _show_differences(found.differences)
     typer.echo(f"Not all is well: {_counted(found.rows, 'row')}{waiting}.")

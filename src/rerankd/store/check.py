@@ -84,8 +84,12 @@ class Findings:
         return sum(spool.rejected for spool in self.spools)
 
     @property
+    def damaged(self) -> int:
+        return sum(spool.damaged for spool in self.spools)
+
+    @property
     def well(self) -> bool:
-        return not (self.differences or self.twice or self.problems or self.rejected)
+        return not (self.differences or self.twice or self.problems or self.rejected or self.damaged)
 
 
 async def check(database: Database, spool: Path, pepper: str | None) -> Findings:
@@ -102,7 +106,7 @@ async def check(database: Database, spool: Path, pepper: str | None) -> Findings
         rows=rows,
         differences=[one for row in compared for one in _differences(row)][:MOST_SHOWN],
         twice=[entry for entry, _ in await _asked(database, TWICE)],
-        spools=await asyncio.to_thread(waiting, spool) if database.is_postgres else (),
+        spools=await asyncio.to_thread(waiting, spool),
         problems=await _pepper(database, pepper),
     )
 

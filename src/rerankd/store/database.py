@@ -100,7 +100,21 @@ class Database:
         except IntegrityError:
             raise
         except FAILURES as error:
-            raise self._told(error) from None
+            raise self.failure(error) from None
+
+    async def ready(self) -> None:
+        """Brought up to date, where it is not. Raises as `transaction` does."""
+        if not (self._current and self.exists):  # it may have been deleted
+            await self._bring_up_to_date(insist=True)
+
+    def failure(self, error: Exception) -> RerankError:
+        """What is to be raised for it; the log says more."""
+        if getattr(getattr(error, "orig", None), "sqlstate", None) == UNDEFINED_TABLE:
+            self._current = False  # somebody has put another in its place
+        failure = self._place.failure(error)
+        if not isinstance(failure, StoreUnavailable):
+            log.error("the database %s failed: %s", self.shown, self._place.reason(error))
+        return failure
 
     async def upgrade(self) -> tuple[str, str]:
         """The version that it had, empty where it had none, and the one that it has now. Raises as `transaction` does."""
@@ -134,14 +148,6 @@ class Database:
             raise BadSettings(f"The database {self.shown} (server.database) cannot be used: {reason}.") from None
         self._current = True
         return steps
-
-    def _told(self, error: Exception) -> RerankError:
-        if getattr(getattr(error, "orig", None), "sqlstate", None) == UNDEFINED_TABLE:
-            self._current = False  # somebody has put another in its place
-        failure = self._place.failure(error)
-        if not isinstance(failure, StoreUnavailable):
-            log.error("the database %s failed: %s", self.shown, self._place.reason(error))
-        return failure
 
 
 def blocking(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:

@@ -10,8 +10,6 @@ from time import sleep
 
 PRIVATE = 0o600
 WAL_TRIES, WAL_WAIT = 100, 0.05
-STATEMENTS = 256
-"""How many are kept ready, so that one of each length of a batch has its place."""
 
 
 def make_durable(file: Path) -> None:
@@ -38,7 +36,7 @@ def make_durable(file: Path) -> None:
 def open_durable(file: Path) -> sqlite3.Connection:
     """For the thread that calls; transactions begin and end where it says so. Raises `sqlite3.Error` or `OSError`."""
     make_durable(file)
-    connection = sqlite3.connect(file, isolation_level=None, cached_statements=STATEMENTS)
+    connection = sqlite3.connect(file, isolation_level=None)
     for pragma in ("busy_timeout = 5000", "synchronous = FULL"):
         connection.execute(f"PRAGMA {pragma}")
     return connection

@@ -6,8 +6,9 @@ machines that share a database may differ by that minute. An answer is kept for 
 
 from __future__ import annotations
 
-import sqlite3
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from math import ceil
 from time import time
 from typing import Any, Protocol, TypeVar
@@ -24,6 +25,8 @@ KEPT = 86400
 LONGER = 60
 """Seconds after its deadline in which a request has surely ended, its row of the ledger included."""
 RETRY = 1.0
+A_MOMENT = 0.5
+"""Seconds."""
 AT_ONCE = 250
 """Rows deleted in one transaction, so that no request waits for long behind it."""
 HEADER = "idempotency-key"
@@ -65,49 +68,36 @@ class Transactions(Protocol):
         ...
 
 
-class Writer(Protocol):
-    """A thread that owns a SQLite file: a GroupCommit, or the ledger that has one. It rolls back where the work raises."""
-
-    async def run(self, work: Callable[[sqlite3.Connection], Outcome]) -> Outcome: ...
+class Settling(Protocol):
+    async def settled(self, seconds: float) -> bool: ...
 
 
 class InDatabase:
-    """Transactions of their own: for PostgreSQL. For SQLite there is `InLedger`."""
+    """Each in a transaction of the database; to be used in one event loop.
+
+    Those into SQLite come one after another: its lock has no queue, and of many who want it some would wait for very long.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._turn = nullcontext() if database.is_postgres else asyncio.Lock()
 
     async def run(self, work: Callable[[Execute], Outcome]) -> Outcome:
         def at_once(connection: Connection) -> Outcome:
             return work(lambda statement, values: connection.execute(text(statement), dict(values)).all())
 
-        async with self._database.transaction() as connection:
+        async with self._turn, self._database.transaction() as connection:
             return await connection.run_sync(at_once)
 
 
-class InLedger:
-    """Between two commits of the thread that writes the ledger: SQLite has no queue for its lock, and another connection may
-    wait for a second while the ledger is busy.
-    """
-
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
-
-    async def run(self, work: Callable[[Execute], Outcome]) -> Outcome:
-        def at_once(connection: sqlite3.Connection) -> Outcome:
-            connection.execute("BEGIN IMMEDIATE")
-            outcome = work(lambda statement, values: connection.execute(statement, values).fetchall())
-            connection.execute("COMMIT")
-            return outcome
-
-        return await self._writer.run(at_once)
-
-
 class StoredClaims:
-    def __init__(self, transactions: Transactions, clock: Callable[[], float] = time) -> None:
-        """`clock` tells seconds since 1970."""
+    def __init__(
+        self, transactions: Transactions, clock: Callable[[], float] = time, ledger: Settling | None = None
+    ) -> None:
+        """`clock` tells seconds since 1970; answers that `ledger` has on their way are waited for, for a moment."""
         self._transactions = transactions
         self._clock = clock
+        self._ledger = ledger
 
     async def claim(self, key_id: str, idempotency_key: str, asked: bytes, holder: str, seconds: float) -> bytes | None:
         """The response that is kept, or None: then the work is the holder's until `seconds` and a minute have passed.
@@ -122,9 +112,9 @@ class StoredClaims:
             "expires": ceil(now + seconds) + LONGER,
             "now": int(now),
         }
-        found = await self._transactions.run(
-            lambda execute: None if execute(CLAIM, values) else execute(FIND, values)[0],
-        )
+        found = await self._claimed(values)
+        if found is not None and found[1] is None and self._ledger is not None and await self._ledger.settled(A_MOMENT):
+            found = await self._claimed(values)
         if found is None:
             return None
         first, response = found
@@ -140,6 +130,12 @@ class StoredClaims:
                 retry_after=RETRY,
             )
         return bytes(response)
+
+    async def _claimed(self, values: Values) -> Sequence[Any] | None:
+        """None where it is the holder's now, else what was asked for by another, and the answer where there is one."""
+        return await self._transactions.run(
+            lambda execute: None if execute(CLAIM, values) else execute(FIND, values)[0],
+        )
 
     async def release(self, key_id: str, idempotency_key: str, holder: str) -> None:
         """The key is free again, unless it was not the holder's or an answer is kept. Raises as `Transactions.run` does."""

@@ -1,176 +1,200 @@
-"""The ledger in SQLite: a row, what it adds to the sums, and the answer under its Idempotency-Key in one transaction.
+"""The ledger: a row is on this machine's disk before the answer goes out, and in the database soon after.
 
-What `record` has returned for is on the disk. Rows are only ever added; those that are older than they need be are deleted,
-a day at a time and a few at once, and the sums stay.
+So nobody waits for the database, be it away, locked or slow: rows wait in the spool until it has said that they are there.
+One that comes twice is counted once. A crash at any moment loses none and doubles none.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import cache
-from itertools import chain
 from pathlib import Path
 from time import time
-from typing import TypeVar
 
-import msgspec
+from sqlalchemy import text
 
 from rerankd.accounts import Entry, Spent
-from rerankd.errors import StoreUnavailable
-from rerankd.store.durable_file import open_durable
-from rerankd.store.group_commit import GroupCommit
-from rerankd.store.idempotency import COMPLETE, kept
+from rerankd.errors import RerankError, StoreUnavailable
+from rerankd.store.database import Database
+from rerankd.store.journal import Record
+from rerankd.store.shipment import SECONDS, UNFIT, ship
+from rerankd.store.spool import Batch, Spool
 from rerankd.store.sums import DAY_MS
 
 log = logging.getLogger("rerankd.store")
 
-T = TypeVar("T")
-
-COLUMNS = tuple(name for name in Entry.__struct_fields__ if name != "completion")
-"""Of `ledger`, as an Entry has them; its completion is the last field, and not of this table."""
-AT_ONCE = 250
-"""Rows deleted in one transaction, so that no request waits for long behind it."""
+AT_ONCE = 500
+"""Rows sent in one transaction."""
+GATHERED = 0.2
+"""Seconds for which rows wait for others, unless somebody wants to read them: each costs less, the more there are."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+LAST_SHIPMENT = 5.0
+"""Seconds at the end, in which what is left may still be sent."""
+FORGET_AT_ONCE = 1000
 KEPT_SINCE = "ledger.kept_since"
 """The fact that says from which millisecond on every row is there: sums of earlier days cannot be added up again."""
-REMEMBERED = (
-    "INSERT INTO facts (name, number, text) VALUES (?, ?, '') "
-    "ON CONFLICT (name) DO UPDATE SET number = max(number, excluded.number)"
+SPENT = text(
+    "SELECT coalesce(sum(tokens), 0), coalesce(sum(CASE WHEN substr(day, 1, 7) = :month THEN tokens END), 0), "
+    "coalesce(sum(CASE WHEN day = :day THEN tokens END), 0) FROM usage WHERE key_id = :key"
 )
-TOO_OLD = "DELETE FROM ledger WHERE number IN (SELECT number FROM ledger WHERE at < ? ORDER BY at LIMIT ?)"
-SPENT = (
-    "SELECT coalesce(sum(tokens), 0), coalesce(sum(CASE WHEN substr(day, 1, 7) = ? THEN tokens END), 0), "
-    "coalesce(sum(CASE WHEN day = ? THEN tokens END), 0) FROM usage WHERE key_id = ?"
+REMEMBERED = text(
+    "INSERT INTO facts (name, number, text) VALUES (:name, :since, '') ON CONFLICT (name) DO UPDATE "
+    "SET number = CASE WHEN excluded.number > facts.number THEN excluded.number ELSE facts.number END"
+)
+TOO_OLD = text(
+    "DELETE FROM ledger WHERE number IN (SELECT number FROM ledger WHERE at < :before ORDER BY at LIMIT :most)"
 )
 
 
-class SqliteLedger:
-    """Over the database in `file`, which is up to date (`Database` brings it there) before the first row comes."""
+class StoredLedger:
+    """`spool` is where rows wait. Raises `BadSettings` where it cannot be used; the database need not be there."""
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._commits = GroupCommit[Entry](lambda: open_durable(file), write, "ledger")
-        self._readers = ThreadPoolExecutor(1, "ledger-reads")  # a sum that takes its time delays no commit
-        self._reading: sqlite3.Connection | None = None
+    def __init__(self, database: Database, spool: Path) -> None:
+        self._database = database
+        self._spool = Spool(spool)
+        self._visible = 0
+        self._marks: list[tuple[int, int]] = []
+        self._more = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._shipper: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """So that a file that cannot be used is met before the first request. Raises `StoreUnavailable`."""
-        await self._commits.run(
-            lambda connection: connection.execute("SELECT 1 FROM ledger, usage, idempotency LIMIT 0")
-        )
+        """Begins to send what the spool holds. Raises `StoreUnavailable` where the spool cannot be used."""
+        await self._spool.open()
+        self._shipper = asyncio.create_task(self._ship(), name="shipper")
 
     async def record(self, entry: Entry, *, others: bool = False) -> int:
         """The row's sequence number; it is on the disk. Raises `StoreUnavailable` where it is not."""
-        return await self._commits.put(entry, others=others)
+        sequence = await self._spool.put(entry, others=others)
+        self._more.set()
+        if entry.completion is not None:  # somebody may ask for it at once
+            self._hurry.set()
+        return sequence
 
     def note(self, entry: Entry) -> None:
         """The row is written soon, and nobody waits for it; what cannot be written is lost, and the log says so."""
         try:
-            self._commits.put_nowait(entry)
+            self._spool.put_nowait(entry)
         except StoreUnavailable as error:
             log.error("the row of a failed request is lost: %s", error.message)
+        self._more.set()
 
     @property
     def visible(self) -> int:
-        """Every row with a sequence number up to this one is in the sums, if it ever will be."""
-        return self._commits.decided
+        """Every row with a sequence number up to this one is in the database's sums, if it ever will be."""
+        return self._visible
 
     @property
     def healthy(self) -> bool:
-        """Whether the next row is likely to be written."""
-        return self._commits.healthy
-
-    async def spent(self, key_id: str) -> Spent:
-        """What the key has used, with every row that was `visible` before the call. Raises `StoreUnavailable`."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, key_id)
-
-    async def forget(self, days: int) -> int:
-        """Deletes the rows of all days (of UTC) before the last so many; returns how many. Raises `StoreUnavailable`."""
-        before = (int(time() * 1000) // DAY_MS - days) * DAY_MS
-        total = 0
-        while deleted := await self._commits.run(lambda connection: _forget(connection, before)):
-            total += deleted
-        return total
-
-    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """What `work` returns, in the thread that writes, between two commits, as `GroupCommit.run` does it: nobody else has
-        to fight for the file's lock. Raises `StoreUnavailable`, and what `work` raises.
-        """
-        return await self._commits.run(work)
+        """Whether the next row is likely to be written: the disk takes it, and the spool is not full."""
+        return self._spool.healthy
 
     @property
     def waiting(self) -> int:
-        """Rows that are not on the disk yet."""
-        return self._commits.waiting
+        """Rows that are not in the database yet, more or less."""
+        return self._spool.rows
 
-    async def stop(self) -> None:
-        """There is nothing that has to be sent anywhere; `close` writes what was noted."""
-
-    def close(self) -> None:
-        """Writes what was noted; blocks meanwhile."""
-        self._commits.close()
-        self._readers.submit(self._stop_reading)
-        self._readers.shutdown()
-
-    # In the reading thread.
-
-    def _read(self, key_id: str) -> Spent:
+    async def spent(self, key_id: str) -> Spent:
+        """What the key has used, with every row that was `visible` before the call. Raises `StoreUnavailable`."""
         today = datetime.now(UTC).date().isoformat()
-        try:
-            if self._reading is None:
-                self._reading = open_durable(self._file)
-            total, month, day = self._reading.execute(SPENT, (today[:7], today, key_id)).fetchone()
-        except (sqlite3.Error, OSError) as error:
-            self._stop_reading()
-            log.error("the ledger's sums cannot be read: %s", error)
-            raise StoreUnavailable("The database cannot be read; the server's log says why.", retry_after=1.0) from None
+        async with self._database.transaction(reading=True) as connection:
+            found = await connection.execute(SPENT, {"month": today[:7], "day": today, "key": key_id})
+            total, month, day = map(int, found.one())
         return Spent(total=total, month=month, day=day)
 
-    def _stop_reading(self) -> None:
-        connection, self._reading = self._reading, None
-        if connection is not None:
-            connection.close()
+    async def forget(self, days: int) -> int:
+        """Deletes rows older than so many whole days of UTC; returns how many. Raises `StoreUnavailable`."""
+        before = (int(time() * 1000) // DAY_MS - days) * DAY_MS
+        async with self._database.transaction() as connection:  # before the first of them goes
+            await connection.execute(REMEMBERED, {"name": KEPT_SINCE, "since": before})
+        total, deleted = 0, FORGET_AT_ONCE
+        while deleted == FORGET_AT_ONCE:
+            async with self._database.transaction(SECONDS) as connection:
+                done = await connection.execute(TOO_OLD, {"before": before, "most": FORGET_AT_ONCE})
+            deleted = done.rowcount
+            total += deleted
+        return total
 
+    async def settled(self, seconds: float) -> bool:
+        """Whether all that was recorded is in the database; it waits so long for it."""
+        try:
+            async with asyncio.timeout(seconds):
+                while self._spool.rows or not self._empty.is_set():
+                    self._more.set()
+                    self._hurry.set()
+                    self._empty.clear()
+                    await self._empty.wait()
+        except TimeoutError:
+            return False
+        return True
 
-def write(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
-    """Each row that is not there yet, and what it brings about, or nothing; its sums are the database's own doing.
+    async def stop(self) -> None:
+        """Sends what is left, if the database is there; what cannot be sent is, after the next start."""
+        if self._shipper is not None and not self._shipper.done():
+            await self.settled(LAST_SHIPMENT)
+            self._shipper.cancel()
+            await asyncio.gather(self._shipper, return_exceptions=True)
+        self._shipper = None
 
-    What is one statement is a transaction by itself: between two, the thread would have to wait for its turn among Python's.
-    """
-    rows = [msgspec.structs.astuple(entry)[:-1] for entry in entries]
-    completions = [entry for entry in entries if entry.completion is not None]
-    if not completions and len(rows) * len(COLUMNS) <= connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER):
-        with suppress(
-            sqlite3.IntegrityError
-        ):  # one of them is there already, which is so rare that all are tried first
-            connection.execute(_adding(len(rows)), list(chain.from_iterable(rows)))
-            return
-    connection.execute("BEGIN IMMEDIATE")
-    one = f"{_adding(1)} ON CONFLICT (entry) DO NOTHING"
-    new = [entry for entry, row in zip(entries, rows, strict=True) if connection.execute(one, row).rowcount]
-    now = int(time())
-    for entry in new:
-        if entry.completion is not None:
-            connection.execute(COMPLETE, kept(entry.completion, now))
-    connection.execute("COMMIT")
+    def close(self) -> None:
+        """After `stop`, or without it. Writes what was noted; blocks meanwhile."""
+        if self._shipper is not None and not self._shipper.get_loop().is_closed():
+            self._shipper.cancel()
+        self._spool.close()
 
+    async def _ship(self) -> None:
+        pause = 0.0
+        while True:
+            self._more.clear()
+            try:
+                batch = await self._spool.next(AT_ONCE)
+                if batch.rows:
+                    await self._send(batch.rows)
+                    self._spool.forget(batch.rows)
+                self._mark(batch)
+                pause = 0.0
+            except RerankError as error:
+                if not isinstance(error, StoreUnavailable):
+                    log.error("rows wait in the spool: %s", error.message)
+                pause = min(LONGEST_PAUSE, pause * 2 or FIRST_PAUSE)
+                await asyncio.sleep(pause)
+                continue
+            if not batch.rows:
+                self._hurry.clear()
+                self._empty.set()
+                await self._more.wait()
+            if len(batch.rows) < AT_ONCE:
+                await self._gathered()
 
-@cache
-def _adding(rows: int) -> str:
-    row = f"({', '.join('?' * len(COLUMNS))})"
-    return f"INSERT INTO ledger ({', '.join(COLUMNS)}) VALUES {', '.join([row] * rows)}"  # noqa: S608  (our names)
+    async def _gathered(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GATHERED):
+                await self._hurry.wait()
 
+    def _mark(self, batch: Batch) -> None:
+        """One mark is waited for at a time, and the next is set when it is reached."""
+        if not self._marks:
+            self._marks.append((batch.last, batch.decided))
+        last, decided = self._marks[0]
+        if not batch.rows or batch.rows[-1].number >= last:
+            self._visible = max(self._visible, decided)
+            self._marks.clear()
 
-def _forget(connection: sqlite3.Connection, before: int) -> int:
-    """How many of the oldest rows were deleted. Since when all are there is said in the same transaction."""
-    connection.execute("BEGIN IMMEDIATE")
-    deleted = connection.execute(TOO_OLD, (before, AT_ONCE)).rowcount
-    if deleted:
-        connection.execute(REMEMBERED, (KEPT_SINCE, before))
-    connection.execute("COMMIT")
-    return deleted
+    async def _send(self, rows: Sequence[Record]) -> None:
+        """A row that the database takes in no company is put aside, so that it keeps no other waiting."""
+        try:
+            await ship(self._database, [row.payload for row in rows])
+        except UNFIT as error:
+            if len(rows) == 1:
+                await asyncio.to_thread(self._spool.reject, rows[0], type(error).__name__)
+                log.error(
+                    "a row of the ledger is refused by the database and put aside; `rerankd db check` tells of it"
+                )
+                return
+            middle = len(rows) // 2
+            await self._send(rows[:middle])
+            await self._send(rows[middle:])

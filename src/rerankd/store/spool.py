@@ -1,19 +1,18 @@
-"""The spool: the file in which the ledger's rows wait until they are in PostgreSQL, one file for each process.
+"""The spool: where the ledger's rows are durable until they are in the database, in a folder for each process.
 
-`server.spool` names the first; a process that finds it in use takes the next, `-2`, `-3` and so on. A lock beside each file,
-which goes with its process however that ends, says whether it is in use. What a process left behind is taken over by the
-next one that starts. A row that is there twice does no harm: its unique entry is counted once.
+`server.spool` names the folder that holds these; a process takes the first number that nobody has. A lock in each, which
+goes with its process however that ends, says whether it is in use. What a process left behind is taken over by the next one
+that starts. A row that is there twice does no harm: its unique entry is counted once.
 """
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
-import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from time import time
 
@@ -21,65 +20,59 @@ import msgspec
 
 from rerankd.accounts import Entry
 from rerankd.errors import BadSettings, StoreUnavailable
-from rerankd.store.durable_file import PRIVATE, open_durable
 from rerankd.store.group_commit import GroupCommit
+from rerankd.store.journal import DAMAGED, PRIVATE, PRIVATE_FOLDER, Journal, Record
+from rerankd.store.shipment import decode, encode
 
-MOST_ROWS, MOST_BYTES = 5_000_000, 2**30
+MOST_ROWS, MOST_BYTES = 5_000_000, 2 * 2**30
 """Beyond either, work is refused until the database is there again."""
 MOST_PROCESSES = 64
+TAKEN_AT_ONCE = 1000
+TRIES = 3
 COME_BACK = 5.0
-TABLES = (
-    "CREATE TABLE IF NOT EXISTS spool (number INTEGER PRIMARY KEY, entry BLOB NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS rejected (number INTEGER PRIMARY KEY, at INTEGER NOT NULL, reason TEXT NOT NULL, "
-    "entry BLOB NOT NULL)",
-)
-
-encode = msgspec.msgpack.Encoder().encode
-decode = msgspec.msgpack.Decoder(Entry).decode
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    number: int
-    entry: bytes
+LOCK, REJECTED = "lock", "rejected"
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """The oldest `rows`; and a mark: when the row `last` is through, so is all that was put up to `decided`."""
 
-    rows: Sequence[Row]
+    rows: Sequence[Record]
     last: int
     decided: int
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What stands in the spool of one process."""
+    """What stands in the spool of one process; `damaged` is how many of its files are."""
 
-    file: Path
+    folder: Path
     rows: int
     rejected: int
+    damaged: int
+
+    @property
+    def rejects(self) -> Path:
+        """The rows that the database refused, a line of JSON each."""
+        return self.folder / REJECTED
 
 
 class Spool:
-    """Raises `BadSettings` where its folder cannot be used, or every name is taken."""
+    """Raises `BadSettings` where its folder cannot be used, or every number is taken."""
 
-    def __init__(self, first: Path) -> None:
-        self.file, self._lock = _first_free(first)
-        self._rows = self._bytes = 0
-        self._commits = GroupCommit[bytes](self._open, self._write, "spool")
-        self._first = first
+    def __init__(self, folder: Path) -> None:
+        self._all = folder
+        self.folder, self._lock = _first_free(folder)
+        try:
+            self._journal = Journal(self.folder)
+        except OSError as error:
+            os.close(self._lock)
+            raise BadSettings(f"The spool {folder} (server.spool) cannot be used: {error.strerror}.") from None
+        self._commits = GroupCommit(self._journal, "ledger")
 
     async def open(self) -> None:
         """Takes over what other processes left behind. Raises `StoreUnavailable`."""
-        await self._commits.run(self._count)
-        for other in _names(self._first):
-            if other != self.file and other.exists():
-                with _held(other) as free:
-                    if free:
-                        await self._commits.run(partial(_take_over, other))
-        await self._commits.run(self._count)
+        await asyncio.to_thread(self._take_over)
 
     async def put(self, entry: Entry, *, others: bool = False) -> int:
         """Its sequence number, once it is on the disk. Raises `StoreUnavailable`."""
@@ -92,20 +85,36 @@ class Spool:
         return self._commits.put_nowait(encode(entry))
 
     async def next(self, most: int) -> Batch:
-        return await self._commits.run(lambda connection: self._next(connection, most))
+        decided = self._commits.decided  # before the last is looked at, which then is none of an earlier one
+        last = self._journal.last
+        try:
+            return Batch(await asyncio.to_thread(self._journal.read, most), last, decided)
+        except OSError as error:
+            raise StoreUnavailable(f"The spool cannot be read: {error.strerror}.", retry_after=COME_BACK) from None
 
-    async def forget(self, rows: Sequence[Row]) -> None:
+    def forget(self, rows: Sequence[Record]) -> None:
         """They are elsewhere now. That they are gone is not waited for: after a crash they are sent again."""
-        await self._commits.run(lambda connection: self._forget(connection, rows))
+        with suppress(OSError):
+            self._journal.release(rows[-1])
 
-    async def reject(self, row: Row, reason: str) -> None:
-        """It stands in no other's way from now on, and is kept for who looks into it."""
-        await self._commits.run(lambda connection: _reject(connection, row, reason))
+    def reject(self, row: Record, reason: str) -> None:
+        """It stands in no other's way from now on, and is kept, as a line of JSON, for who looks into it.
+
+        Raises `StoreUnavailable`.
+        """
+        line = msgspec.json.encode({"at": int(time() * 1000), "reason": reason, "entry": _understood(row.payload)})
+        try:
+            with open(self.folder / REJECTED, "ab", opener=_privately) as file:
+                file.write(line + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise StoreUnavailable(f"A row cannot be put aside: {error.strerror}.", retry_after=COME_BACK) from None
 
     @property
     def rows(self) -> int:
-        """How many wait, more or less."""
-        return self._rows
+        """How many wait, more or less, with those that are not written yet."""
+        return self._commits.waiting + self._journal.waiting
 
     @property
     def healthy(self) -> bool:
@@ -114,90 +123,81 @@ class Spool:
     def close(self) -> None:
         """Writes what was put; blocks meanwhile."""
         self._commits.close()
+        with suppress(OSError):
+            self._journal.tidy()
+        self._journal.close()
         os.close(self._lock)
 
     @property
     def _full(self) -> bool:
-        return self._rows >= MOST_ROWS or self._bytes >= MOST_BYTES
+        return self._journal.waiting >= MOST_ROWS or self._journal.size >= MOST_BYTES
 
     def _admit(self) -> None:
         if self._full:
             raise StoreUnavailable("The database has been away for too long; try again later.", retry_after=COME_BACK)
 
-    # In the thread.
+    def _take_over(self) -> None:
+        for other in _folders(self._all):
+            if other != self.folder and other.exists():
+                with _held(other) as free:
+                    if free:
+                        self._take(other)
 
-    def _open(self) -> sqlite3.Connection:
-        connection = open_durable(self.file)
-        for statement in TABLES:
-            connection.execute(statement)
-        return connection
-
-    def _write(self, connection: sqlite3.Connection, entries: Sequence[bytes]) -> None:
-        places = ", ".join(
-            ["(?)"] * len(entries)
-        )  # one statement, which is a transaction by itself: see `ledger.write`
-        connection.execute(f"INSERT INTO spool (entry) VALUES {places}", entries)  # noqa: S608  (question marks)
-        self._rows += len(entries)
-        self._bytes += sum(map(len, entries))
-
-    def _count(self, connection: sqlite3.Connection) -> None:
-        self._rows, self._bytes = connection.execute(
-            "SELECT count(*), coalesce(sum(length(entry)), 0) FROM spool"
-        ).fetchone()
-
-    def _next(self, connection: sqlite3.Connection, most: int) -> Batch:
-        decided = self._commits.decided  # no commit is under way here, so it goes with the last number
-        rows = connection.execute("SELECT number, entry FROM spool ORDER BY number LIMIT ?", (most,)).fetchall()
-        last = connection.execute("SELECT coalesce(max(number), 0) FROM spool").fetchone()[0]
-        if not rows:
-            self._rows = self._bytes = 0
-        return Batch([Row(*row) for row in rows], last, decided)
-
-    def _forget(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
-        connection.execute("PRAGMA synchronous = NORMAL")
+    def _take(self, other: Path) -> None:
+        """Into ours first, and only then out of theirs."""
         try:
-            connection.execute("DELETE FROM spool WHERE number <= ?", (rows[-1].number,))
-        finally:
-            connection.execute("PRAGMA synchronous = FULL")
-        self._rows -= len(rows)
-        self._bytes -= sum(len(row.entry) for row in rows)
+            theirs = Journal(other)
+            while rows := theirs.read(TAKEN_AT_ONCE):
+                self._journal.append([row.payload for row in rows])
+                theirs.release(rows[-1])
+            theirs.tidy()
+            theirs.close()
+        except OSError as error:
+            raise StoreUnavailable(f"What {other} holds cannot be read: {error.strerror}.", retry_after=1.0) from None
 
 
-def waiting(first: Path) -> list[Waiting]:
-    """Of every process that has or had a spool here; it only reads. Raises `sqlite3.Error`."""
-    return [_waiting(file) for file in _names(first) if file.exists()]
+def waiting(folder: Path) -> list[Waiting]:
+    """Of every process that has or had a spool here; it changes nothing. Raises `OSError`."""
+    return [_waiting(one) for one in _folders(folder) if one.exists()]
 
 
-def _waiting(file: Path) -> Waiting:
-    with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-        counts = [
-            connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] if table in tables else 0  # noqa: S608
-            for table in ("spool", "rejected")
-        ]
-    return Waiting(file, *counts)
+def _waiting(folder: Path) -> Waiting:
+    with closing(_opened(folder)) as journal:
+        rows = journal.waiting
+    rejected = folder / REJECTED
+    lines = len(rejected.read_bytes().splitlines()) if rejected.exists() else 0
+    return Waiting(folder, rows, lines, len(list(folder.glob(f"*{DAMAGED}"))))
 
 
-def _names(first: Path) -> Iterator[Path]:
-    yield first
-    for number in range(2, MOST_PROCESSES + 1):
-        yield first.with_name(f"{first.stem}-{number}{first.suffix}")
+def _opened(folder: Path) -> Journal:
+    """To be looked at, beside the server that has it: a file may be released at that very moment."""
+    for _ in range(TRIES):
+        with suppress(FileNotFoundError):
+            return Journal(folder)
+    return Journal(folder)
 
 
-def _first_free(first: Path) -> tuple[Path, int]:
+def _folders(folder: Path) -> Iterator[Path]:
+    for number in range(1, MOST_PROCESSES + 1):
+        yield folder / str(number)
+
+
+def _first_free(folder: Path) -> tuple[Path, int]:
     try:
-        for file in _names(first):
-            lock = _locked(file)
+        folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+        for one in _folders(folder):
+            one.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+            lock = _locked(one)
             if lock is not None:
-                return file, lock
+                return one, lock
     except OSError as error:
-        raise BadSettings(f"The spool {first} (server.spool) cannot be used: {error.strerror}.") from None
-    raise BadSettings(f"The spool {first} (server.spool) is in use by {MOST_PROCESSES} processes.")
+        raise BadSettings(f"The spool {folder} (server.spool) cannot be used: {error.strerror}.") from None
+    raise BadSettings(f"The spool {folder} (server.spool) is in use by {MOST_PROCESSES} processes.")
 
 
-def _locked(file: Path) -> int | None:
+def _locked(folder: Path) -> int | None:
     """What holds the lock until it is closed; None where another process does."""
-    lock = os.open(file.with_name(f"{file.name}.lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, PRIVATE)
+    lock = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, PRIVATE)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -206,37 +206,23 @@ def _locked(file: Path) -> int | None:
     return lock
 
 
-class _held:  # noqa: N801  (it is used as a word: with _held(file) as free)
-    def __init__(self, file: Path) -> None:
-        self._file = file
-
-    def __enter__(self) -> bool:
-        self._lock = _locked(self._file)
-        return self._lock is not None
-
-    def __exit__(self, *_: object) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
+@contextmanager
+def _held(folder: Path) -> Iterator[bool]:
+    lock = _locked(folder)
+    try:
+        yield lock is not None
+    finally:
+        if lock is not None:
+            os.close(lock)
 
 
-def _take_over(other: Path, connection: sqlite3.Connection) -> None:
-    """Into ours first, and only then out of theirs."""
-    with closing(open_durable(other)) as theirs:
-        for statement in TABLES:
-            theirs.execute(statement)
-        for table, columns in (("spool", "entry"), ("rejected", "at, reason, entry")):
-            rows = theirs.execute(f"SELECT {columns} FROM {table} ORDER BY number").fetchall()  # noqa: S608
-            if rows:
-                places = ", ".join("?" * len(rows[0]))
-                connection.execute("BEGIN IMMEDIATE")
-                connection.executemany(f"INSERT INTO {table} ({columns}) VALUES ({places})", rows)  # noqa: S608
-                connection.execute("COMMIT")
-                theirs.execute(f"DELETE FROM {table}")  # noqa: S608
+def _understood(payload: bytes) -> object:
+    """One that is no `Entry` of this version is shown as it was written."""
+    try:
+        return msgspec.structs.asdict(decode(payload))
+    except msgspec.DecodeError:
+        return payload
 
 
-def _reject(connection: sqlite3.Connection, row: Row, reason: str) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    values = (int(time() * 1000), reason, row.entry)
-    connection.execute("INSERT INTO rejected (at, reason, entry) VALUES (?, ?, ?)", values)
-    connection.execute("DELETE FROM spool WHERE number = ?", (row.number,))
-    connection.execute("COMMIT")
+def _privately(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, PRIVATE)

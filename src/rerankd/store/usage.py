@@ -7,16 +7,20 @@ among at most `SCAN` rows, and the page says where to go on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
 
 from sqlalchemy import BigInteger, Select, cast, func, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rerankd.accounts import Entry
 from rerankd.store.database import Database
 from rerankd.store.records import LedgerPage, LedgerQuery, UsageQuery, UsageSum
 from rerankd.store.tables import LEDGER, USAGE
 
+A_MOMENT = 0.5
+"""Seconds."""
 SCAN = 20_000
 """Rows that are looked at for one page where a filter has no index."""
 SUMS = ("requests", "failed", "documents", "tokens", "cached_tokens", "estimated_tokens", "search_units", "cost")
@@ -24,21 +28,34 @@ DIMENSIONS = {"day": USAGE.c.day, "key": USAGE.c.key_id, "model": USAGE.c.model,
 COLUMNS = [LEDGER.c[name] for name in ("number", *Entry.__struct_fields__) if name in LEDGER.c]
 
 
+class Settling(Protocol):
+    async def settled(self, seconds: float) -> bool: ...
+
+
 class UsageBook:
     """Reads and never writes. Raises what `Database.transaction` raises."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, ledger: Settling | None = None) -> None:
+        """What `ledger` has recorded before a question is in the answer, if that takes no longer than a moment."""
         self._database = database
+        self._ledger = ledger
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[AsyncConnection]:
+        if self._ledger is not None:
+            await self._ledger.settled(A_MOMENT)
+        async with self._database.transaction(reading=True) as connection:
+            yield connection
 
     async def sums(self, query: UsageQuery) -> Sequence[UsageSum]:
         """In the order of `query.by`; one row of the whole where that is empty."""
-        async with self._database.transaction(reading=True) as connection:
+        async with self._reading() as connection:
             found = (await connection.execute(sums_of(query))).mappings().all()
         return [UsageSum(**{**dict.fromkeys(DIMENSIONS), **row}) for row in found]
 
     async def rows(self, query: LedgerQuery) -> LedgerPage:
         """A page of the ledger, newest first."""
-        async with self._database.transaction(reading=True) as connection:
+        async with self._reading() as connection:
             found = (await connection.execute(rows_of(query))).mappings().all()
             further = None
             if len(found) == query.limit:
@@ -50,7 +67,7 @@ class UsageBook:
 
     async def row(self, entry: str) -> Entry | None:
         """The row of that name, or None."""
-        async with self._database.transaction(reading=True) as connection:
+        async with self._reading() as connection:
             found = (await connection.execute(select(*COLUMNS).where(LEDGER.c.entry == entry))).mappings().first()
         return None if found is None else _numbered(dict(found))[1]
 
