@@ -22,7 +22,7 @@ from sqlalchemy import text
 from rerankd.accounts import Completion, Entry, Spent
 from rerankd.errors import BadSettings, RerankError, StoreUnavailable
 from rerankd.store import ledger as ledger_module
-from rerankd.store import sqlite
+from rerankd.store import shipment, sqlite
 from rerankd.store.database import Database
 from rerankd.store.idempotency import InDatabase, StoredClaims
 from rerankd.store.journal import Journal, Record
@@ -443,6 +443,29 @@ async def test_a_crash_between_the_commit_and_the_deletion_counts_nothing_twice(
         assert await second.settled(SOON)
     await exactly(database_url, rows)
     assert states(spool) == [(0, 0)]
+
+
+async def test_nothing_that_goes_wrong_in_sending_is_the_end_of_it_or_in_the_log_with_a_value(
+    tmp_path: Path, spool: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    url, failed, real = f"sqlite:///{tmp_path / 'rerankd.db'}", asyncio.Event(), shipment.ship
+
+    async def fail_once(database: Database, rows: Sequence[bytes]) -> None:
+        if not failed.is_set():
+            failed.set()
+            raise ZeroDivisionError("canary")
+        await real(database, rows)
+
+    monkeypatch.setattr(ledger_module, "ship", fail_once)
+    rows = [entry() for _ in range(3)]
+    async with ledger(url, spool) as here:
+        for row in rows:
+            await here.record(row)
+        await failed.wait()
+        assert await here.settled(SOON)
+    await exactly(url, rows)
+    assert "rows wait in the spool: ZeroDivisionError" in caplog.text
+    assert "canary" not in caplog.text
 
 
 async def test_what_was_recorded_and_not_sent_is_sent_after_the_next_start(

@@ -157,9 +157,10 @@ class StoredLedger:
                     self._spool.forget(batch.rows)
                 self._mark(batch)
                 pause = 0.0
-            except RerankError as error:
+            except Exception as error:  # whatever it is, it must not be the last that is sent
                 if not isinstance(error, StoreUnavailable):
-                    log.error("rows wait in the spool: %s", error.message)
+                    reason = error.message if isinstance(error, RerankError) else type(error).__name__
+                    log.error("rows wait in the spool: %s", reason)
                 pause = min(LONGEST_PAUSE, pause * 2 or FIRST_PAUSE)
                 await asyncio.sleep(pause)
                 continue
