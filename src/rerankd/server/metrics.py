@@ -89,11 +89,11 @@ class Work:
 
 
 class Counted:
-    """The requests of one route, format, status, model and channel, and the work that they are a part of."""
+    """The requests of one route, format, status, model and channel, and the work that they are a part of, if they rank."""
 
     __slots__ = ("requests", "work")
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work | None) -> None:
         self.requests = 0
         self.work = work
 
@@ -118,7 +118,7 @@ class Metrics(Collector):
         found.requests += 1
         if facts.error:
             self._errors[facts.error, facts.status] += 1
-        if facts.dialect:
+        if found.work is not None:
             found.work.count(facts)
 
     def _found(self, facts: Facts) -> Counted:
@@ -127,7 +127,7 @@ class Metrics(Collector):
         channel = facts.channel if facts.channel in ("", LOCAL, *self._served.channels) else OTHER
         key = (facts.route, facts.dialect, facts.status, model, channel)
         if key not in self._requests:
-            self._requests[key] = Counted(self._work[model, channel])
+            self._requests[key] = Counted(self._work[model, channel] if facts.dialect else None)
         return self._requests[key]
 
     def text(self) -> bytes:
