@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from rerankd.store import redis_connection, redis_scores
 from tests.store import postgres_server as postgres
 from tests.store.postgres_server import PostgresServer
 from tests.store.redis_server import RedisServer
 
 if TYPE_CHECKING:
     import redis
+
+BUSY = 4
+"""How much slower than it may be on a machine of its own a test's machine is allowed to be."""
+FIRST, AFTERWARDS = 0.1, 0.005
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +34,21 @@ def redis_client(redis_server: RedisServer) -> Iterator[redis.Redis]:
     with Redis(port=redis_server.port) as client:
         client.flushall()
         yield client
+
+
+@pytest.fixture
+def bounds() -> tuple[float, float]:
+    """Seconds that one request may wait at first, and afterwards, while Redis does not answer."""
+    return FIRST * BUSY, AFTERWARDS * BUSY
+
+
+@pytest.fixture
+def patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine is no reason to go on without Redis, but where a test is about the `bounds`."""
+    if "bounds" not in request.fixturenames:
+        for name in ("TIMEOUT", "LIMIT"):
+            monkeypatch.setattr(redis_connection, name, 10.0)
+        monkeypatch.setattr(redis_scores, "WRITE_LIMIT", 10.0)
 
 
 @pytest.fixture

@@ -24,24 +24,9 @@ from tests.store.redis_server import RedisServer
 if TYPE_CHECKING:
     import redis
 
-BUSY = 4
-"""How much slower than it may be on a machine of its own a test's machine is allowed to be."""
-FIRST, AFTERWARDS = 0.1, 0.005
 NOBODY = "redis://127.0.0.1:1/0"
 
-
-@pytest.fixture
-def bounds() -> tuple[float, float]:
-    """Seconds that one request may wait at first, and afterwards, while Redis does not answer."""
-    return FIRST * BUSY, AFTERWARDS * BUSY
-
-
-@pytest.fixture(autouse=True)
-def _patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A busy machine is no reason to count apart, but where a test is about the `bounds`."""
-    if "bounds" not in request.fixturenames:
-        for name in ("TIMEOUT", "LIMIT"):
-            monkeypatch.setattr(redis_connection, name, 10.0)
+pytestmark = pytest.mark.usefixtures("patient")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from rerankd.dialects.directory import CALLED
 from rerankd.errors import BadSettings
 from rerankd.policies.score_store import Layered, MemoryScores
 from rerankd.settings import Settings
-from rerankd.store import redis_connection, redis_scores
+from rerankd.store import redis_connection
 from rerankd.store.redis_connection import FAILURES, PAUSE
 from rerankd.store.redis_scores import MAX_KEYS, MAX_VALUE, PREFIX, RedisScores
 from rerankd.types import Call, Document, RerankRequest, RerankResponse
@@ -29,25 +29,9 @@ from tests.store.redis_server import RedisServer
 if TYPE_CHECKING:
     import redis
 
-BUSY = 4
-"""How much slower than it may be on a machine of its own a test's machine is allowed to be."""
-FIRST, AFTERWARDS = 0.1, 0.005
 NOBODY = "redis://127.0.0.1:1/0"
 
-
-@pytest.fixture
-def bounds() -> tuple[float, float]:
-    """Seconds that one request may wait at first, and afterwards, while Redis does not answer."""
-    return FIRST * BUSY, AFTERWARDS * BUSY
-
-
-@pytest.fixture(autouse=True)
-def _patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A busy machine is no reason to find nothing, but where a test is about the `bounds`."""
-    if "bounds" not in request.fixturenames:
-        for name in ("TIMEOUT", "LIMIT"):
-            monkeypatch.setattr(redis_connection, name, 10.0)
-        monkeypatch.setattr(redis_scores, "WRITE_LIMIT", 10.0)
+pytestmark = pytest.mark.usefixtures("patient")
 
 
 class Clock:
