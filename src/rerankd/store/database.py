@@ -92,8 +92,7 @@ class Database:
         brought up to date, `EngineError` where it fails otherwise, and lets `IntegrityError` out, which says that a name is
         taken.
         """
-        if not (self._current and self.exists):  # it may have been deleted
-            await self._bring_up_to_date(insist=insist)
+        await self.ready(insist=insist)
         try:
             async with self._place.begun(seconds, insist=insist, reading=reading) as connection:
                 yield connection
@@ -102,10 +101,10 @@ class Database:
         except FAILURES as error:
             raise self.failure(error) from None
 
-    async def ready(self) -> None:
+    async def ready(self, *, insist: bool = True) -> None:
         """Brought up to date, where it is not. Raises as `transaction` does."""
         if not (self._current and self.exists):  # it may have been deleted
-            await self._bring_up_to_date(insist=True)
+            await self._bring_up_to_date(insist=insist)
 
     def failure(self, error: Exception) -> RerankError:
         """What is to be raised for it; the log says more."""

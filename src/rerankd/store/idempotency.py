@@ -18,6 +18,7 @@ from sqlalchemy import Connection, text
 from rerankd.accounts import Completion
 from rerankd.errors import Conflict, IdempotencyMismatch
 from rerankd.store.database import Database
+from rerankd.store.settling import A_MOMENT, Settling
 
 Outcome = TypeVar("Outcome")
 
@@ -25,8 +26,6 @@ KEPT = 86400
 LONGER = 60
 """Seconds after its deadline in which a request has surely ended, its row of the ledger included."""
 RETRY = 1.0
-A_MOMENT = 0.5
-"""Seconds."""
 AT_ONCE = 250
 """Rows deleted in one transaction, so that no request waits for long behind it."""
 HEADER = "idempotency-key"
@@ -66,10 +65,6 @@ class Transactions(Protocol):
     async def run(self, work: Callable[[Execute], Outcome]) -> Outcome:
         """What `work` returns; all that it did, or nothing. Raises `StoreUnavailable` where the database is away."""
         ...
-
-
-class Settling(Protocol):
-    async def settled(self, seconds: float) -> bool: ...
 
 
 class InDatabase:

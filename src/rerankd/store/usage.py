@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import BigInteger, Select, cast, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -17,19 +17,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from rerankd.accounts import Entry
 from rerankd.store.database import Database
 from rerankd.store.records import LedgerPage, LedgerQuery, UsageQuery, UsageSum
+from rerankd.store.settling import A_MOMENT, Settling
 from rerankd.store.tables import LEDGER, USAGE
 
-A_MOMENT = 0.5
-"""Seconds."""
 SCAN = 20_000
 """Rows that are looked at for one page where a filter has no index."""
 SUMS = ("requests", "failed", "documents", "tokens", "cached_tokens", "estimated_tokens", "search_units", "cost")
 DIMENSIONS = {"day": USAGE.c.day, "key": USAGE.c.key_id, "model": USAGE.c.model, "channel": USAGE.c.channel}
 COLUMNS = [LEDGER.c[name] for name in ("number", *Entry.__struct_fields__) if name in LEDGER.c]
-
-
-class Settling(Protocol):
-    async def settled(self, seconds: float) -> bool: ...
 
 
 class UsageBook:
