@@ -44,7 +44,7 @@ ADDED_UP = {
     "search_units": "sum(search_units)",
     "cost": "sum(cost)",
 }
-"""What `sums.sums_of` does, in SQL."""
+"""What the trigger on `ledger` adds up for each row, over many of them."""
 KEY = ", ".join(SumKey._fields)
 COUNTED = "SELECT count(*) FROM ledger"
 TWICE = f"SELECT entry, count(*) FROM ledger GROUP BY entry HAVING count(*) > 1 LIMIT {MOST_SHOWN}"  # noqa: S608

@@ -22,6 +22,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from rerankd.errors import BadSettings
+from rerankd.store.durable_file import PRIVATE
 
 log = logging.getLogger("rerankd.store")
 
@@ -34,7 +35,7 @@ RECORD = Struct(">IIQ")
 MARK = Struct(">QI")
 """The number up to which everything was released, and its checksum."""
 ENDING, DAMAGED, MARK_NAME, NEXT_NAME = ".rows", ".damaged", "released", "next"
-PRIVATE, PRIVATE_FOLDER = 0o600, 0o700
+PRIVATE_FOLDER = 0o700
 CLOSED = -1
 """No file has this number, so that what comes late is written into none."""
 

@@ -20,8 +20,9 @@ import msgspec
 
 from rerankd.accounts import Entry
 from rerankd.errors import BadSettings, StoreUnavailable
+from rerankd.store.durable_file import PRIVATE
 from rerankd.store.group_commit import GroupCommit
-from rerankd.store.journal import DAMAGED, PRIVATE, PRIVATE_FOLDER, Journal, Record
+from rerankd.store.journal import DAMAGED, PRIVATE_FOLDER, Journal, Record
 from rerankd.store.shipment import decode, encode
 
 MOST_ROWS, MOST_BYTES = 5_000_000, 2 * 2**30
